@@ -67,9 +67,8 @@ def readers(root: Path, backends: list[str]) -> dict[str, Callable[[int], Any]]:
 
     def ours(i: int) -> Any:
         episode, frame = divmod(i, LENGTH)
-        return [
-            to_pixels(mine.frames(episode, c, start=frame - FRAMES + 1, stop=frame + 1), float(FPS)) for c in CAMERAS
-        ]
+        clip = range(frame - FRAMES + 1, frame + 1)
+        return [to_pixels(mine.frames(episode, c, numbers=clip), float(FPS)) for c in CAMERAS]
 
     found: dict[str, Callable[[int], Any]] = {"ours": ours}
     for backend in backends:

@@ -78,7 +78,7 @@ def measure(root: Path, *, options: GrowthOptions) -> dict[str, float]:
         if way == "kept":  # as after the first epoch
             steps = range(options.num_batches + 1)
             for episode in {episode for step in steps for episode, _ in loader.places(step)}:
-                store.frames(episode, "top", size=(config.image_px, config.image_px), rule=config.image)
+                store.read([(episode, (0,))], "top", size=(config.image_px, config.image_px), rule=config.image)
         began = perf_counter()
         loader[0]
         first = first or perf_counter() - began

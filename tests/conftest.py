@@ -35,9 +35,9 @@ from video2act.config import (  # noqa: E402
     System2Config,
 )
 from video2act.data import DatasetWriter, Episode  # noqa: E402
-from video2act.normalize import Statistics  # noqa: E402
 from video2act.policy import Video2Act  # noqa: E402
 from video2act.presets import PRESETS, DataSpec  # noqa: E402
+from video2act.statistics import Statistics  # noqa: E402
 from video2act.types import Batch, Video  # noqa: E402
 
 

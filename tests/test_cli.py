@@ -26,8 +26,8 @@ from video2act.config import PolicyConfig
 from video2act.config.paths import field_docs
 from video2act.config.study import StudyConfig
 from video2act.data import DatasetWriter, Episode, LeRobotDataset
-from video2act.normalize import Statistics
 from video2act.policy import Video2Act
+from video2act.statistics import Statistics
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from video2act.data import LeRobotDataset
-from video2act.normalize import Statistics
 from video2act.policy import Video2Act
 from video2act.presets import DataSpec, tiny_system1
+from video2act.statistics import Statistics
 
 FOLDER = Path(__file__).parents[1] / "examples"
 EXAMPLES = sorted(FOLDER.glob("*.py"))

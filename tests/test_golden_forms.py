@@ -24,8 +24,8 @@ from video2act.config import (
     System1Config,
 )
 from video2act.layers import CrossAttention, Mlp, RmsNorm, SelfAttention, grid_embedding, grid_rotation, make_adaptor
-from video2act.normalize import Statistics
 from video2act.policy import Video2Act
+from video2act.statistics import Statistics
 from video2act.system1 import System1, Visibility
 from video2act.system1.encoders import ImageEncoder, key_points
 from video2act.system2.backbones.tiny import TinyBackbone

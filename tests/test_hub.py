@@ -109,6 +109,15 @@ def test_a_repo_is_fetched_as_far_as_it_is_needed(policy: Video2Act, tmp_path: P
     assert asked == [("someone/push", "v1", True)]
 
 
+def test_a_folder_in_the_home_is_found(policy: Video2Act, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """`from_pretrained("~/run")` said that it does not exist."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    policy.save_pretrained(tmp_path / "run")
+    assert Video2Act.from_pretrained("~/run").config == policy.config
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path}/nothing"):
+        Video2Act.from_pretrained("~/nothing")
+
+
 def test_a_repo_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from video2act.limits import Limits
-from video2act.normalize import Mode, Normalizer, Statistics, load_statistics, statistics_to_json
+from video2act.normalize import Mode, Normalizer
+from video2act.statistics import Statistics, load_statistics, statistics_to_json
 
 STATISTICS = Statistics(
     mean=(1.0, -2.0, 5.0),

@@ -12,10 +12,11 @@ from trainings import train
 from video2act.config import PolicyConfig, TrainConfig
 from video2act.data import DatasetWriter, Episode, LeRobotDataset
 from video2act.interfaces import ChecksState
-from video2act.normalize import Mode, Normalizer, Statistics
+from video2act.normalize import Mode, Normalizer
 from video2act.policy import Video2Act
 from video2act.programs.info.dataset import describe_dataset
 from video2act.runtime.runner import Runner
+from video2act.statistics import Statistics
 from video2act.types import Observation, VideoCondition
 
 PARKED = {

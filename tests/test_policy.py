@@ -12,9 +12,9 @@ from video2act.clips import FrameHistory
 from video2act.config import PolicyConfig, PretrainedConfig
 from video2act.files.run_folder import INSTRUCTIONS_FILE
 from video2act.files.weights import save_weights
-from video2act.normalize import Statistics
 from video2act.observations import read_image
 from video2act.policy import Video2Act
+from video2act.statistics import Statistics
 from video2act.system1 import Visibility
 from video2act.system2 import load_system2
 from video2act.text.cache import file_name

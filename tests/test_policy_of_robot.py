@@ -8,8 +8,8 @@ import torch
 
 from video2act.config import PolicyConfig
 from video2act.embodiment import EMBODIMENTS, FIELDS, UNIFIED, UNIFIED_DIM
-from video2act.normalize import Statistics
 from video2act.policy import Video2Act
+from video2act.statistics import Statistics
 from video2act.system1 import Visibility
 from video2act.types import Batch, Observation, Tokens, VideoCondition
 

@@ -16,10 +16,10 @@ import pytest
 import yaml
 
 from video2act.config import PolicyConfig
-from video2act.normalize import Statistics
 from video2act.policy import Video2Act
 from video2act.presets import RELEASED_FRAMES, SIGLIP_FRAMES
 from video2act.programs import serve as program
+from video2act.statistics import Statistics
 
 FOLDER = Path(__file__).parents[1] / "robotwin"
 NUM_JOINTS = 14

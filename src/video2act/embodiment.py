@@ -48,7 +48,8 @@ FIELDS: dict[str, int] = {
 """name -> place; `right_gripper_open` is the first of five gripper joints under another name"""
 
 
-def _two_arms(num_joints: int) -> tuple[str, ...]:
+def two_arms(num_joints: int) -> tuple[str, ...]:
+    """Left arm, its gripper, right arm, its gripper; `num_joints` of one arm."""
     return tuple(
         name
         for side in ("left", "right")
@@ -57,9 +58,9 @@ def _two_arms(num_joints: int) -> tuple[str, ...]:
 
 
 EMBODIMENTS: dict[str, tuple[str, ...]] = {
-    "aloha_agilex": _two_arms(6),
-    "aloha": _two_arms(6),
-    "two_arms_7": _two_arms(7),
+    "aloha_agilex": two_arms(6),
+    "aloha": two_arms(6),
+    "two_arms_7": two_arms(7),
     "one_arm_6": (*(f"right_joint_{i}_pos" for i in range(6)), "right_gripper_open"),
     "one_arm_7": (*(f"right_joint_{i}_pos" for i in range(7)), "right_gripper_open"),
     "one_arm_position": (*(f"right_eef_pos_{axis}" for axis in "xyz"), "right_gripper_open"),

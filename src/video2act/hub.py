@@ -12,7 +12,7 @@ from typing import Any
 from video2act.config import BackboneConfig, PolicyConfig
 from video2act.files.atomic import write_text
 from video2act.files.evaluation_folder import env_of, read_evaluations_of
-from video2act.files.fetched import fetched
+from video2act.files.fetched import fetched, named_repo
 from video2act.files.run_folder import BESIDE, CARD_FILE, SHARED, load_trained_datasets
 from video2act.viz.markdown import markdown_table
 
@@ -31,10 +31,8 @@ def locate_policy(source: Path | str, revision: str | None = None) -> Path:
     Raises:
         FileNotFoundError: there is neither such a folder nor a repo that can be reached.
     """
-    folder, name = Path(source), str(source)
-    if folder.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
-        return folder
-    return fetched(name, SHARED, revision=revision)
+    repo = named_repo(source)
+    return fetched(repo, SHARED, revision=revision) if repo else Path(source).expanduser()
 
 
 def upload(repo_id: str, folder: Path, *, private: bool = False) -> str:

@@ -8,9 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from video2act.statistics import Statistics, load_statistics, statistics_to_json
-
-__all__ = ["Mode", "Normalizer", "Statistics", "load_statistics", "statistics_to_json"]
+from video2act.statistics import Statistics
 
 Mode = Literal["mean_std", "min_max", "quantile", "identity"]
 

@@ -315,24 +315,11 @@ PRESETS: dict[str, Callable[[DataSpec], PolicyConfig]] = {
 }
 
 
-def video_model_of(name: str) -> BackboneConfig | PretrainedBackboneConfig:
-    """The video model of a preset. Raises ValueError for an unknown name, or a preset without System 2."""
-    return video_model_in(make_preset(name, ANY_DATA))
-
-
 def video_model_in(policy: PolicyConfig) -> BackboneConfig | PretrainedBackboneConfig:
     """The video model of a policy. Raises ValueError for one without System 2."""
     if policy.system2 is None:
         raise ValueError("this policy has no System 2 and so no video model; choose another preset")
     return policy.system2.backbone
-
-
-def streams_of(name: str, data: Demonstrations) -> tuple[StreamConfig, ...]:
-    """The streams of a preset. Raises ValueError for an unknown name, or a preset without System 2."""
-    policy = make_preset(name, data)
-    if policy.system2 is None:
-        raise ValueError(f"the preset {name} has no System 2 and so no streams; choose another preset")
-    return policy.system2.streams
 
 
 def make_preset(name: str, data: Demonstrations, cameras: tuple[str, ...] | None = None) -> PolicyConfig:

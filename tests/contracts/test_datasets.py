@@ -156,9 +156,11 @@ def test_frames_come_back_in_order_and_within_the_error_of_the_codec(dataset):
 
 def test_a_part_and_a_size(dataset):
     whole = dataset.frames(1, "wrist")
-    assert np.array_equal(dataset.frames(1, "wrist", start=3, stop=7), whole[3:7])
-    assert np.array_equal(dataset.frames(1, "wrist", start=8), whole[8:])
-    assert np.array_equal(dataset.frames(1, "wrist", start=3, reduce=lambda part: part[:, ::4]), whole[3:, ::4])
+    assert np.array_equal(dataset.frames(1, "wrist", numbers=range(3, 7)), whole[3:7])
+    assert np.array_equal(dataset.frames(1, "wrist", numbers=range(8, len(whole))), whole[8:])
+    assert np.array_equal(
+        dataset.frames(1, "wrist", numbers=range(3, len(whole)), reduce=lambda part: part[:, ::4]), whole[3:, ::4]
+    )
 
 
 def test_what_is_not_there(dataset):
@@ -170,7 +172,7 @@ def test_what_is_not_there(dataset):
         with pytest.raises(IndexError, match=rf"episodes 0\.\.3.* asked for {wrong}"):
             dataset.frames(wrong, "front")
     with pytest.raises(IndexError, match=r"has frames 0\.\.5, asked for 2\.\.6"):
-        dataset.frames(0, "front", start=2, stop=7)
+        dataset.frames(0, "front", numbers=range(2, 7))
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,6 @@ from video2act.config import (
     System1Config,
     System2Config,
 )
-from video2act.normalize import Statistics
 from video2act.policy import Video2Act
 from video2act.presets import DataSpec, tiny, tiny_system1
 from video2act.refresh_rule import RefreshSpec
@@ -34,6 +33,7 @@ from video2act.runtime.thread_loop import System2Worker, ThreadSlowLoop
 from video2act.serving.contract import Contract
 from video2act.serving.server import Server
 from video2act.serving.session import System2Session
+from video2act.statistics import Statistics
 from video2act.types import ActionChunk, Observation, Tokens, Video, VideoCondition
 
 

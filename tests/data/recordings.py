@@ -20,7 +20,7 @@ CAMERAS = ("front", "wrist")
 def decode(path: Path, first: int, *, count: int, fps: int) -> np.ndarray:
     reader = open_video(path)
     reader.check_rate(fps)
-    return reader.frames(first, count)
+    return reader.frames(range(first, first + count))
 
 
 def numbered_frames(first: int, count: int) -> np.ndarray:

@@ -19,8 +19,8 @@ from video2act.data import EpisodeData, FrameStore, open_datasets
 from video2act.data.batches import BatchLoader, episode_clips
 from video2act.data.cache import FeatureCache
 from video2act.data.fit import check_fit
-from video2act.normalize import Statistics
 from video2act.policy import Video2Act
+from video2act.statistics import Statistics
 from video2act.types import Batch, Video
 
 LENGTHS = (7, 12, 5)

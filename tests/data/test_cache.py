@@ -1,7 +1,6 @@
 import json
 import os
 from pathlib import Path
-from time import time
 
 import pytest
 import torch
@@ -166,14 +165,6 @@ class TestManifest:
         with pytest.raises(ValueError, match=r"holds 000000\.safetensors but no cache\.json, so nobody knows"):
             FeatureCache(tmp_path, self.spec).begin()
 
-    def test_what_a_killed_process_left_is_removed_and_what_one_writes_is_not(self, tmp_path: Path):
-        for name, age_s in (("000001.7-0a", 7200), ("000002.7-0a", 0), ("notes", 7200)):
-            path = tmp_path / f"{name}.tmp"
-            path.touch()
-            os.utime(path, (time() - age_s, time() - age_s))
-        FeatureCache(tmp_path, self.spec).begin()
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["000002.7-0a.tmp", "cache.json", "notes.tmp"]
-
 
 class TestVerify:
     def test_what_was_written_is_right(self, tmp_path: Path):
@@ -308,16 +299,13 @@ class TestTwoProcesses:
 
     spec = CacheSpec(described={"weights": "a"}, num_episodes=2)
 
-    def test_only_one_of_two_caches_can_begin_in_a_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def test_only_one_of_two_caches_can_begin_in_a_folder(self, tmp_path: Path):
+        """The second looked before the first began, and then waited for the folder's lock."""
         first, second = FeatureCache(tmp_path, self.spec), FeatureCache(tmp_path, CacheSpec(described={"weights": "b"}))
         first.begin()
-        with monkeypatch.context() as patch:
-            patch.setattr("video2act.data.cache.Path.is_file", lambda path: False)  # it looked before the other wrote
-            patch.setattr("video2act.data.cache.FeatureCache._check_manifest", lambda cache: None)
+        with pytest.raises(StaleCacheError, match=r"weights: a there, b here"):
             second.begin()
         assert load_spec(tmp_path) == self.spec
-        with pytest.raises(StaleCacheError, match=r"weights: a there, b here"):
-            FeatureCache(tmp_path, second.spec)
 
     def test_the_second_to_begin_the_same_cache_changes_nothing(self, tmp_path: Path):
         FeatureCache(tmp_path, self.spec).begin()
@@ -325,9 +313,23 @@ class TestTwoProcesses:
         FeatureCache(tmp_path, self.spec).begin()
         assert (tmp_path / "cache.json").stat().st_ino == before.st_ino
 
-    def test_files_in_the_making_never_share_a_name(self, tmp_path: Path):
+    @pytest.mark.parametrize("other", [0, 1], ids=["the same episode", "another"])
+    def test_episodes_that_are_written_at_once_do_not_mix(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: int
+    ):
         cache = FeatureCache(tmp_path, self.spec)
-        assert len({cache._temporary("000000") for _ in range(100)}) == 100
+
+        def slow(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
+            path.write_bytes(b"half")
+            monkeypatch.undo()
+            FeatureCache(tmp_path, self.spec).write(other, seen(4, other))
+            assert path.read_bytes() == b"half"
+            save_file(tensors, path, metadata)
+
+        monkeypatch.setattr("video2act.data.cache.save_file", slow)
+        cache.write(0, seen(4))
+        assert [cache.verify(episode, 4) for episode in {0, other}] == [None] * (1 + other)
+        assert len(list(tmp_path.iterdir())) == 1 + other
 
     def test_replacing_a_damaged_episode_counts_it_once(self, tmp_path: Path):
         cache = FeatureCache(tmp_path, self.spec)

@@ -1,10 +1,8 @@
 """What a cache gives back: the values that were written last, in their dtype, at their rate, in their places."""
 
 import json
-import os
 import shutil
 from pathlib import Path
-from time import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -144,25 +142,6 @@ class TestWhatIsWrong:
     def test_sizes_are_said_in_gibibytes(self, tmp_path: Path):
         with pytest.raises(OSError, match=r"would take 3\.00 GiB, more than 1\.50 GiB"):
             FeatureCache(tmp_path, max_bytes=3 * 2**29).check_room(3 * 2**30)
-
-    def test_an_hour_after_its_process_an_unfinished_file_goes(self, tmp_path: Path):
-        for name, age_s in (("000001.7-0a", 3700), ("000002.7-0a", 3500)):
-            (tmp_path / f"{name}.tmp").touch()
-            os.utime(tmp_path / f"{name}.tmp", (time() - age_s, time() - age_s))
-        FeatureCache(tmp_path, SPEC).begin()
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["000002.7-0a.tmp", "cache.json"]
-
-    def test_another_cache_that_was_begun_at_the_same_moment_is_noticed(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ):
-        def taken(source: str, target: Path) -> None:
-            target.write_text(CacheSpec(described={"weights": "b"}).to_json())
-            raise FileExistsError
-
-        monkeypatch.setattr(os, "link", taken)
-        with pytest.raises(StaleCacheError, match="weights: b there, a here"):
-            FeatureCache(tmp_path, SPEC).begin()
-        assert [path.name for path in tmp_path.iterdir()] == ["cache.json"]
 
     def test_a_twentieth_of_the_disk_stays_free(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         cache = FeatureCache(tmp_path)

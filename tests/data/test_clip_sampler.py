@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from test_batches import MemoryDataset, numbers
 
-from video2act.config import FrameConfig, VideoTrainConfig
+from video2act.config import FrameConfig
 from video2act.data.clip_sampler import ClipSampler, Footage, Places
 from video2act.data.frame_store import FrameStore
 
@@ -27,8 +27,8 @@ class Store(FrameStore):
 
 
 def sampler(*datasets: MemoryDataset, sizes_px: tuple[int, ...] = (16,), stride: int = 2) -> ClipSampler:
-    config, sizes = VideoTrainConfig(num_frames=5, stride=stride), [(side, side) for side in sizes_px]
-    return ClipSampler([Footage(dataset, Store(dataset), "wrist") for dataset in datasets], config, sizes=sizes)
+    footage = [Footage(dataset, Store(dataset), "wrist") for dataset in datasets]
+    return ClipSampler(footage, num_frames=5, stride=stride, sizes=[(side, side) for side in sizes_px])
 
 
 SLOW, FAST = MemoryDataset((12, 20), fps=10.0), MemoryDataset((8,), fps=40.0)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from inspect import unwrap
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -10,6 +11,7 @@ from recordings import change_column, copy, make_episode, pack_videos, write_dat
 
 from video2act.data import DatasetWriter, LeRobotDataset, open_dataset, open_datasets
 from video2act.data.fingerprint import of_file
+from video2act.data.opening import as_dataset
 from video2act.data.video_file import encode
 
 DATA = "data/chunk-000/file-001.parquet"
@@ -148,3 +150,10 @@ def test_a_byte_in_the_middle_of_a_file_of_a_megabyte(tmp_path):
         path.write_bytes(content)
         names.add(of_file(path))
     assert len(names) == 3
+
+
+def test_a_dataset_that_is_handed_over_is_not_read_for_it(sound, monkeypatch):
+    """On Python 3.11 its fingerprint was computed to see whether it is a dataset."""
+    monkeypatch.setattr("video2act.data.fingerprint.of_file", lambda path: pytest.fail(f"{path} is read"))
+    dataset = LeRobotDataset(sound["video"])
+    assert unwrap(as_dataset)(dataset) is dataset  # the tests' check of types would read all properties, too

@@ -223,7 +223,7 @@ def test_images_in_parquet_come_back_exactly(tmp_path):
     for i, episode in enumerate(episodes):
         for camera, frames in episode.frames.items():
             assert np.array_equal(dataset.frames(i, camera), frames)
-            assert np.array_equal(dataset.frames(i, camera, start=2, stop=4), frames[2:4])
+            assert np.array_equal(dataset.frames(i, camera, numbers=range(2, 4)), frames[2:4])
     assert not (tmp_path / "images/videos").exists()
 
 
@@ -239,7 +239,9 @@ def test_images_of_several_episodes_in_one_file(tmp_path):
     dataset = LeRobotDataset(root)
     for i, episode in enumerate(episodes):
         assert np.array_equal(dataset.frames(i, "front"), episode.frames["front"])
-        assert np.array_equal(dataset.frames(i, "wrist", start=3), episode.frames["wrist"][3:])
+        assert np.array_equal(
+            dataset.frames(i, "wrist", numbers=range(3, dataset.lengths[i])), episode.frames["wrist"][3:]
+        )
 
 
 def test_a_file_of_many_episodes_is_not_searched_for_each_of_them(tmp_path, monkeypatch):

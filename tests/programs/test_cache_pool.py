@@ -14,7 +14,11 @@ pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 
 def test_two_workers_write_what_one_process_writes(
-    recorded: Path, small_backbone: BackboneConfig, small_config: PolicyConfig, tmp_path: Path
+    recorded: Path,
+    small_backbone: BackboneConfig,
+    small_config: PolicyConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     model, config = tmp_path / "video", tmp_path / "config.json"
     training = VideoTrainConfig(num_steps=1, batch_size=2, num_frames=9, sizes_px=(16,))
@@ -32,6 +36,9 @@ def test_two_workers_write_what_one_process_writes(
     limited = {"workers": 2, "max_gib": 1e-6, "episodes": "0:1"}
     with pytest.raises(OSError, match=r"the cache would take .* more than"):
         fill_cache((recorded,), tmp_path / "small", config=config, video_model=model, **limited)
+    # a complete cache may lie where nothing can be written: it was locked
+    monkeypatch.setattr("video2act.files.lock.FolderLock.__init__", lambda *_, **__: pytest.fail("it is locked"))
+    fill_cache((recorded,), tmp_path / "two", config=config, video_model=model, workers=2)
 
 
 def test_copies_are_filled_by_the_same_workers(

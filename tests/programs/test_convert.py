@@ -14,7 +14,7 @@ from PIL import Image
 
 from video2act import cli
 from video2act.data import DatasetError, DatasetWriter, LeRobotDataset
-from video2act.data.robotwin import find_episodes, joint_names, read_episode
+from video2act.data.robotwin import find_episodes, read_episode
 from video2act.embodiment import EMBODIMENTS
 from video2act.programs.convert import convert_robotwin
 
@@ -185,11 +185,6 @@ def test_episodes_are_in_the_order_of_their_numbers(tmp_path: Path):
     write_raw(tmp_path / "b/clean", range(2))
     names = [source.name for source in find_episodes(tmp_path)]
     assert names == [f"{t}/clean/data/episode{n}.hdf5" for t, n in (("a", 9), ("a", 10), ("a", 11), ("b", 0), ("b", 1))]
-
-
-def test_joints_have_the_names_of_the_embodiments():
-    assert joint_names(14) == EMBODIMENTS["aloha_agilex"]
-    assert joint_names(16) == EMBODIMENTS["two_arms_7"]
 
 
 class TestRefused:

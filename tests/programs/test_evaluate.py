@@ -33,10 +33,10 @@ from video2act.evaluation.report import evaluation_tables, heading
 from video2act.evaluation.suitability import check_fits, check_scenes, check_unseen
 from video2act.files.run_folder import SCENES_FILE
 from video2act.interfaces import EnvironmentSpec
-from video2act.normalize import Statistics
 from video2act.policy import Video2Act
 from video2act.programs import evaluate as program
 from video2act.programs.evaluate import evaluate, run_evaluation
+from video2act.statistics import Statistics
 from video2act.types import ActionChunk, Observation, Step, Tokens, Video, VideoCondition
 
 FPS = 50.0

@@ -14,9 +14,9 @@ from video2act.config import BackboneConfig, PolicyConfig, TrainConfig, VideoTra
 from video2act.data import DatasetWriter, Episode, LeRobotDataset
 from video2act.embodiment import EMBODIMENTS, UNIFIED, UNIFIED_DIM, make_embodiment
 from video2act.files.run_folder import load_config
-from video2act.normalize import Statistics
 from video2act.policy import Video2Act
 from video2act.presets import PRESETS, DataSpec
+from video2act.statistics import Statistics
 from video2act.types import Batch, Observation, Tokens, VideoCondition
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")

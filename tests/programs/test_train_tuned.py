@@ -147,7 +147,7 @@ def test_tuning_without_a_video_model_is_refused(small_config: PolicyConfig):
 
 def test_a_cache_of_a_frozen_model_is_of_no_use_to_one_that_learns(recorded: Path, tmp_path: Path):
     with pytest.raises(
-        ValueError, match=r"cache holds what a frozen video model sees, but system2.tuning.method=full trains it"
+        ValueError, match=r"cache would have no effect: system2.tuning.method=full runs System 2 at every step; leave"
     ):
         train((recorded,), tmp_path / "run", config=CONFIG, tuning=FULL, cache=tmp_path / "cache")
     assert not (tmp_path / "run").exists()

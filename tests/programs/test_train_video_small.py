@@ -191,7 +191,7 @@ class TestManyRobots:
         datasets, sizes = [open_dataset(recorded, episodes=(0, 1)), open_dataset(other, episodes=(0,))], [(32, 32)]
         footage = Footage.open(datasets, None, config=config, sizes=sizes)
         assert [one.camera for one in footage] == ["front", "top"]
-        sampler = ClipSampler(footage, config, sizes=sizes)
+        sampler = ClipSampler(footage, num_frames=config.num_frames, stride=config.stride, sizes=sizes)
         said: dict[float, set[str]] = {}
         for seed in range(20):
             clips, instruction = sampler.random(3, (seed,))

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from video2act.data import DatasetWriter, Episode
-from video2act.normalize import Statistics
 from video2act.policy import Video2Act
 from video2act.presets import DataSpec, tiny
 from video2act.programs.view import view
+from video2act.statistics import Statistics
 from video2act.viz.pictures import SCALE_PX
 
 NUM_FRAMES = 10

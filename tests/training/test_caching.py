@@ -282,6 +282,23 @@ class TestFilling:
         for file in sorted((tmp_path / "whole").iterdir()):
             assert (tmp_path / "cache" / file.name).read_bytes() == file.read_bytes()
 
+    def test_what_a_killed_filling_left_goes_with_the_next_one_and_what_another_writes_does_not(
+        self, recorded: Path, policy: Video2Act, tmp_path: Path
+    ):
+        """Copies lie below their cache and are filled under locks of their own. A complete cache is only read."""
+        dataset, name = LeRobotDataset(recorded), ".000001.safetensors.7-0123abcd.tmp"
+        cache = FeatureCache(tmp_path, cache_spec(policy, dataset))
+        given = {"store": FrameStore(dataset), "cache": cache, "accelerator": Accelerator()}
+        (tmp_path / "copies/a").mkdir(parents=True)
+        (tmp_path / "copies/a" / name).touch()
+        (tmp_path / name).touch()
+        fill(policy, dataset, **given)
+        assert not (tmp_path / name).exists()
+        assert (tmp_path / "copies/a" / name).exists()
+        (tmp_path / name).touch()
+        fill(policy, dataset, **given)
+        assert (tmp_path / name).exists()
+
     def test_what_another_program_wrote_meanwhile_is_kept(
         self, recorded: Path, video_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):

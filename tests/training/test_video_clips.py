@@ -13,7 +13,7 @@ from video2act.data import open_dataset
 from video2act.data.clip_sampler import ClipSampler, Footage
 from video2act.presets import ANY_DATA, DataSpec, make_preset
 from video2act.training.choice import frame_notes
-from video2act.training.video_clips import check_rate, clip_sizes, clips_of_streams, wide_sizes
+from video2act.training.video_clips import check_rate, clip_of, clip_sizes, clips_of_streams, wide_sizes
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
@@ -36,6 +36,27 @@ def sizes_of(preset: str, *sizes_px: int) -> list[tuple[int, int]]:
 def test_a_video_model_learns_clips_of_its_streams_sizes(preset: str, sides: list[int]):
     """Published models and `small` were trained on clips of 64 px, of which Wan 2.2 makes four tokens."""
     assert sizes_of(preset) == [(side, side) for side in sides]
+
+
+@pytest.mark.parametrize("others", [(1, 0), (17, 0), (9, 8), (1, 4)], ids=str)
+def test_a_video_model_learns_clips_of_one_length_before_a_policy_and_beside_it(others: tuple[int, int]):
+    """Beside a stream of 9 frames and 8 imagined ones, one of 17 was learned with a future before the policy (21
+    frames), and without it in the policy's training (17)."""
+    policy = make_preset("tiny", ANY_DATA).replace(
+        {
+            "system2.streams.motion.num_frames": 9,
+            "system2.streams.motion.imagine.num_frames": 8,
+            "system2.streams.spatial.num_frames": others[0],
+            "system2.streams.spatial.imagine.num_frames": others[1],
+            "system2.streams.spatial.stride": streams_of("tiny")[1].stride,
+        }
+    )
+    assert policy.system2 is not None
+    streams = policy.system2.streams[::-1]
+    before = clips_of_streams(VideoTrainConfig(), streams, frames_per_feature=4).num_frames
+    beside = clip_of(replace(policy.system2, streams=streams))
+    assert before == beside.num_frames == (21 if others == (17, 0) else 17)
+    assert beside.name == ("spatial" if others == (17, 0) else "motion")
 
 
 def test_wide_streams_are_learned_as_wide_and_a_size_that_is_given_counts():
@@ -61,7 +82,8 @@ def test_a_video_model_of_another_rate_is_refused_with_remedies_that_work(tmp_pa
 
 def test_a_wide_clip_has_the_shape_of_its_stream(recorded: Path):
     config, sizes = VideoTrainConfig(num_frames=5, stride=1), [(16, 32), (16, 16)]
-    sampler = ClipSampler(Footage.open([open_dataset(recorded)], None, config=config, sizes=sizes), config, sizes=sizes)
+    footage = Footage.open([open_dataset(recorded)], None, config=config, sizes=sizes)
+    sampler = ClipSampler(footage, num_frames=5, stride=1, sizes=sizes)
     seen = {tuple(sampler.random(2, (step,))[0].grid.shape[-2:]) for step in range(20)}
     assert seen == {(16, 32), (16, 16)}
 

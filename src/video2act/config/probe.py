@@ -1,8 +1,8 @@
 """The options of `probe`. Each field is a flag; the text below it is its help."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from video2act.config.checks import Between, Bound, CountingInt, NonNegativeInt, Positive, Seed, check
 from video2act.config.system2 import FilterName
@@ -62,8 +62,6 @@ class ProbeOptions(PolicyStart, DataOptions):
     """training steps of a head"""
     gib: Positive = 4.0
     """memory for the features of one row"""
-    changes: dict[str, Any] = field(default_factory=dict)
-    """fields of the policy to change, by their paths"""
 
     def _check(self) -> None:
         super()._check()

@@ -65,8 +65,8 @@ class VideoTrainConfig(OptimizationConfig):
     learning_rate: Positive = 3e-3
     warmup_steps: TrainingSteps = 20
     num_frames: Annotated[int, Between(0, 10**4)] = 0
-    """frames of a training clip; 0: what the policy's longest stream shows and imagines, or, where none imagines, shows
-    and one latent more"""
+    """frames of a training clip; 0: the most that a stream of the policy shows and imagines, or, where it imagines
+    nothing, shows and one latent more"""
     stride: Annotated[int, Between(0, 10**4)] = 0
     """control steps between two frames; 0: that of the policy's streams. It may not differ from theirs"""
     sizes_px: tuple[Pixels, ...] = ()

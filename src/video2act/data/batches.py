@@ -207,6 +207,19 @@ def _read_drawn(
 def episode_clips(frames: Frames, stream: StreamConfig, *, places: list[tuple[int, int]], control_fps: float) -> Video:
     """The stream's clips that end at (episode, frame) places, as one batch."""
     wanted = [(episode, stream_indices(newest, stream)) for episode, newest in places]
-    images = frames.read(wanted, stream.camera, size=stream.frame_px, rule=stream.frame)
-    clips = [to_pixels(clip, control_fps / stream.stride) for clip in images]
-    return Video(torch.cat([clip.grid for clip in clips]), clips[0].fps)
+    size, fps = stream.frame_px, control_fps / stream.stride
+    return read_clips(frames, stream.camera, wanted=wanted, size=size, rule=stream.frame, fps=fps)
+
+
+def read_clips(
+    frames: Frames,
+    camera: str,
+    *,
+    wanted: Sequence[tuple[int, Sequence[int]]],
+    size: Size,
+    rule: FrameConfig,
+    fps: float,
+) -> Video:
+    """Chosen frames of episodes, equally many of each, as one batch of clips."""
+    images = frames.read(wanted, camera, size=size, rule=rule)
+    return Video(torch.cat([to_pixels(clip, fps).grid for clip in images]), fps)

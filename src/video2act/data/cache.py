@@ -10,15 +10,10 @@ noticed. Channels are stored last, as a former reads them.
 """
 
 import json
-import os
-import re
 import shutil
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from secrets import token_hex
-from time import time
 from typing import Any
 from zlib import crc32
 
@@ -29,15 +24,11 @@ from torch import Tensor
 
 from video2act.config.plain import parse_json
 from video2act.data.cache_manifest import MANIFEST, CacheSpec, StaleCacheError, load_spec
-from video2act.files.atomic import publish, write_text
+from video2act.files.atomic import replacing, write_text
 from video2act.types import Video
 
 FACTS = "episode"
 """entry of a file's metadata: its number, and of each stream rate, rows and checksum"""
-TEMPORARY = re.compile(rf"({re.escape(MANIFEST)}|\d{{6,}})\.\d+-[0-9a-f]+\.tmp")
-"""names of unfinished files"""
-ABANDONED_S = 3600
-"""age at which an unfinished file counts as abandoned"""
 REFILL = "remove the file and fill the cache again"
 SMALLER = "store an earlier stage, encode as a stream, or use fewer episodes or smaller streams"
 
@@ -67,35 +58,18 @@ class FeatureCache:
         return self._path(episode).is_file()
 
     def begin(self) -> None:
-        """Write the manifest, if there is none. Raises StaleCacheError: another process has begun another cache in this
-        folder; ValueError: the folder holds episodes but no manifest."""
-        manifest = self.root / MANIFEST
-        if not manifest.is_file():
-            self.root.mkdir(parents=True, exist_ok=True)
-            found = next(self.root.glob("*.safetensors"), None)
-            if found and not manifest.is_file():  # still: another process may have begun meanwhile
+        """Write the manifest, if there is none; the caller holds the folder's lock. Raises StaleCacheError: another
+        process filled another cache meanwhile; ValueError: the folder holds episodes but no manifest."""
+        self._check_manifest()
+        if not (self.root / MANIFEST).is_file():
+            if found := next(self.root.glob("*.safetensors"), None):
                 problem = f"{self.root} holds {found.name} but no {MANIFEST}, so nobody knows what it was made of"
                 raise ValueError(f"{problem}; remove the folder, or fill another one")
-            temporary = self._temporary(MANIFEST)
-            try:
-                write_text(temporary, self.spec.to_json())
-                os.link(temporary, manifest)  # only one process can
-            except FileExistsError:
-                pass
-            except OSError:  # a file system without links
-                os.replace(temporary, manifest)
-            finally:
-                temporary.unlink(missing_ok=True)
-            self._check_manifest()
-        for left in self.root.glob("*.tmp"):  # of a process that was killed: one that lives would have written since
-            with suppress(FileNotFoundError):  # finished meanwhile
-                if TEMPORARY.fullmatch(left.name) and time() - left.stat().st_mtime > ABANDONED_S:
-                    left.unlink()
+            write_text(self.root / MANIFEST, self.spec.to_json())
 
     def write(self, episode: int, seen: dict[str, Video]) -> None:
         """Store one episode; the batch axis of each video is the clip's number, or the latent's. Raises ValueError: a
         value is not finite, or too large for the dtype; OSError: the files would take more than `max_bytes`."""
-        self.root.mkdir(parents=True, exist_ok=True)
         dtype = getattr(torch, self.spec.dtype)
         tensors = {name: video.grid.to("cpu", dtype).movedim(1, -1).contiguous() for name, video in seen.items()}
         for name, video in seen.items():
@@ -105,16 +79,12 @@ class FeatureCache:
             for name, video in seen.items()
         }
         facts = {"number": episode, "streams": streams}
-        temporary = self._temporary(f"{episode:06d}")
-        try:
+        with replacing(self._path(episode)) as temporary:
             # as one entry: safetensors writes several in any order, and the same cache shall be the same bytes
             save_file(tensors, temporary, metadata={FACTS: json.dumps(facts)})
             replaced = self._path(episode).stat().st_size if episode in self else 0
             self._check_bound(temporary.stat().st_size - replaced)
-            publish(temporary, self._path(episode))
-        finally:
-            temporary.unlink(missing_ok=True)
-            self._open.cache_clear()  # it may have replaced a file that was open
+        self._open.cache_clear()  # it may have replaced a file that was open
 
     def size(self, seen: dict[str, Video]) -> int:
         """Bytes that the values of an episode will take."""
@@ -208,10 +178,6 @@ class FeatureCache:
         missing = length - latents.shape[1]
         first = latents[:, :1].expand(-1, missing, *latents.shape[2:])
         return torch.cat([first, latents], dim=1) if missing else latents
-
-    def _temporary(self, name: str) -> Path:
-        """Of no other process, nor of one on another machine."""
-        return self.root / f"{name}.{os.getpid()}-{token_hex(4)}.tmp"
 
     def _path(self, episode: int) -> Path:
         return self.root / f"{episode:06d}.safetensors"

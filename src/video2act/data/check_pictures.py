@@ -75,8 +75,7 @@ class _VideoCheck:
             yield from self._begin_faults(found)
             if not video.is_even:
                 yield f"{path}: its frames do not follow each other evenly; encode it again at {info.fps} fps"
-            parts = _parts(found, size=video.size)
-            colours = [_mean(video.frames(first, count)) for first, count in parts]
+            colours = [_mean(video.frames(part)) for part in _parts(found, size=video.size)]
             if found == needed:
                 yield from self._mean_faults(np.concatenate(colours))
         finally:
@@ -142,7 +141,7 @@ def _image_faults(path: Path, info: DatasetInfo, *, key: str, episodes: Collecti
             yield str(error)
 
 
-def _parts(length: int, *, size: tuple[int, int]) -> list[tuple[int, int]]:
-    """First picture and number of those that are decoded at a time."""
+def _parts(length: int, *, size: tuple[int, int]) -> list[range]:
+    """The pictures that are decoded at a time."""
     most = max(1, PIECE_BYTES // (3 * size[0] * size[1]))
-    return [(first, min(most, length - first)) for first in range(0, length, most)]
+    return [range(first, min(first + most, length)) for first in range(0, length, most)]

@@ -11,8 +11,9 @@ from typing import overload
 
 import numpy as np
 
-from video2act.config import LETTERBOX, FilterConfig, FormerConfig, FrameConfig, StreamConfig, VideoTrainConfig
-from video2act.data.frame_store import GIB, FrameStore, check_budget
+from video2act.clips import clip_indices
+from video2act.config import LETTERBOX, FrameConfig, VideoTrainConfig
+from video2act.data.frame_store import GIB, FrameStore, check_budget, stores_of
 from video2act.data.lerobot_reader import Dataset
 from video2act.frames import Size, fit_problem
 from video2act.types import Video
@@ -45,14 +46,10 @@ class Footage:
                 raise ValueError("a dataset has no colour camera (depth is none); leave it out, or record one")
             if camera is not None and camera not in dataset.cameras:
                 raise ValueError(f"the dataset has no camera {camera!r}; its cameras are {', '.join(dataset.cameras)}")
-        total = sum(dataset.total_frames for dataset in datasets)
         budget, batch = int(config.frames_gib * GIB), config.batch_size * config.num_frames * 3 * max(map(prod, sizes))
         check_budget(budget, batch)
-        shares = [(budget - batch) * dataset.total_frames // total for dataset in datasets]
-        return [
-            cls(dataset, FrameStore(dataset, share), camera or dataset.cameras[0])
-            for dataset, share in zip(datasets, shares, strict=True)
-        ]
+        stores = stores_of(datasets, budget - batch)
+        return [cls(one, store, camera or one.cameras[0]) for one, store in zip(datasets, stores, strict=True)]
 
 
 Place = tuple[int, int, int]
@@ -96,6 +93,8 @@ class ClipSampler:
     """Clips from all episodes of some footage.
 
     Args:
+        num_frames: of a clip.
+        stride: control steps between two of them.
         sizes: of clips; one of them is drawn for each batch.
         frame: how frames get their size.
     Raises:
@@ -105,8 +104,9 @@ class ClipSampler:
     def __init__(
         self,
         footage: Sequence[Footage],
-        config: VideoTrainConfig,
         *,
+        num_frames: int,
+        stride: int,
         sizes: Sequence[Size],
         frame: FrameConfig = LETTERBOX,
     ):
@@ -117,7 +117,7 @@ class ClipSampler:
                 raise ValueError(f"camera {one.camera!r}: {problem}; record larger frames, or lower --sizes-px")
             one.store.plan([(one.camera, size, frame) for size in sizes])
         self.footage = tuple(footage)
-        self.config = config
+        self.num_frames, self.stride = num_frames, stride
         self.sizes = tuple(sizes)
         self.frame = frame
         rates: dict[float, list[tuple[int, int]]] = {}
@@ -135,16 +135,15 @@ class ClipSampler:
         """The clips of a size that end at places of equal rate, and their instructions."""
         from torch import cat  # here: footage is opened and checked without it
 
-        from video2act.data.batches import episode_clips
+        from video2act.data.batches import read_clips
 
         order, parts = [], []
         for number in sorted({number for number, _, _ in places}):
             one, chosen = self.footage[number], [i for i, place in enumerate(places) if place[0] == number]
-            shape = (self.config.num_frames, self.config.stride, size[0])
-            rule = (FilterConfig(), FormerConfig(), size[1], self.frame)
-            stream = StreamConfig("video", one.camera, *shape, *rule)
-            own = [places[i][1:] for i in chosen]
-            parts.append(episode_clips(one.store, stream, places=own, control_fps=one.dataset.fps))
+            ends = [places[i][1:] for i in chosen]
+            wanted = [(i, clip_indices(newest, self.num_frames, stride=self.stride)) for i, newest in ends]
+            fps = one.dataset.fps / self.stride
+            parts.append(read_clips(one.store, one.camera, wanted=wanted, size=size, rule=self.frame, fps=fps))
             order += chosen
         grid = cat([part.grid for part in parts])[np.argsort(order)]
         instruction = [self.footage[n].dataset.episode(i).instruction[frame] for n, i, frame in places]
@@ -162,7 +161,7 @@ class ClipSampler:
 
     def spread(self, count: int) -> list[list[Place]]:
         """About `count` places spread evenly over all frames, by rate."""
-        span = self.config.stride * (self.config.num_frames - 1)
+        span = self.stride * (self.num_frames - 1)
         # whole clips only: the repeated first frame before an episode is too easy to predict
         whole = [group.beginning_at(span) or group for group in self.groups]
         every = max(1, sum(map(len, whole)) // count)

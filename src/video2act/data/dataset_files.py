@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from video2act.files.fetched import fetched_dataset
+from video2act.files.fetched import fetched_dataset, named_repo
 
 CODEBASE_VERSION = "v3.0"
 """of the format; LeRobot tags repos with it"""
@@ -52,10 +52,8 @@ class DatasetError(ValueError):
 def locate_dataset(source: Path | str) -> Path:
     """A folder as it is, or the folder into which a dataset repo `owner/name` is fetched. Raises FileNotFoundError:
     there is neither such a folder nor a repo that can be reached."""
-    folder, name = Path(source).expanduser(), str(source)
-    if folder.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
-        return folder  # opening it raises the error
-    return fetched_dataset(name, CODEBASE_VERSION)
+    repo = named_repo(source)
+    return fetched_dataset(repo, CODEBASE_VERSION) if repo else Path(source).expanduser()
 
 
 def film_hint(path: Path) -> str:

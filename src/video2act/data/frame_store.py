@@ -45,11 +45,6 @@ class FrameStore:
         self._needed = 0
         self._lock = Lock()
 
-    @property
-    def used_bytes(self) -> int:
-        """Memory of the frames that are decoded now."""
-        return sum(kept.used_bytes for kept in self._kept.values())
-
     def of_episode(self, episode: int) -> "FrameStore":
         """A store with the same budget for one episode, which is read from its beginning to its end."""
         return FrameStore(self._dataset, self._budget, episodes=(episode,))
@@ -96,7 +91,11 @@ class FrameStore:
             IndexError, DatasetError: no such episode, frame or camera, a damaged file.
             ValueError: the frames are too small.
         """
-        kept = self._planned((camera, size, rule))
+        use = camera, size, rule
+        with self._lock:
+            if use not in self._kept:
+                self.plan([use])
+        kept = self._kept[use]
         found = np.empty((len(wanted), len(wanted[0][1]), *size, 3), np.uint8)
         samples: dict[int, list[int]] = {}
         for place, (episode, _) in enumerate(wanted):
@@ -105,7 +104,7 @@ class FrameStore:
         def read(episode: int) -> None:
             places = samples[episode]
             if episode in kept:
-                whole = self._whole(kept, episode, use=(camera, size, rule))
+                whole = self._whole(kept, episode, use=use)
                 for place in places:
                     found[place] = whole[list(wanted[place][1])]
                 return
@@ -126,25 +125,6 @@ class FrameStore:
                 list(pool.map(read, samples))
         return found
 
-    def frames(
-        self, episode: int, camera: str, *, size: Size, rule: FrameConfig
-    ) -> UInt8[np.ndarray, "t {size[0]} {size[1]} 3"]:
-        """All frames of an episode, read-only. Errors as for `read`."""
-        use = camera, size, rule
-        kept = self._planned(use)
-        if episode in kept:
-            frames = self._whole(kept, episode, use=use)
-        else:
-            frames = self._dataset.frames(episode, camera, reduce=partial(fit_frames, size=size, rule=rule))
-        frames.flags.writeable = False
-        return frames
-
-    def _planned(self, use: Use) -> "_Kept":
-        with self._lock:
-            if use not in self._kept:
-                self.plan([use])
-        return self._kept[use]
-
     def _whole(self, kept: "_Kept", episode: int, *, use: Use) -> np.ndarray:
         camera, size, rule = use
         frames = kept.frames(episode)
@@ -152,8 +132,8 @@ class FrameStore:
             if not kept.is_ready(episode):
                 reduce = partial(fit_frames, size=size, rule=rule)
                 for start in range(0, len(frames), PIECE):
-                    stop = min(start + PIECE, len(frames))
-                    frames[start:stop] = self._dataset.frames(episode, camera, start=start, stop=stop, reduce=reduce)
+                    part = range(start, min(start + PIECE, len(frames)))
+                    frames[start : part.stop] = self._dataset.frames(episode, camera, numbers=part, reduce=reduce)
                 kept.set_ready(episode)
         return frames
 
@@ -165,7 +145,6 @@ class _Kept:
     """
 
     def __init__(self, lengths: dict[int, int], size: Size):
-        self._size = size
         self._begin = dict(zip(lengths, np.cumsum([0, *lengths.values()])[:-1].tolist(), strict=True))
         self._lengths = lengths
         self._place = {episode: place for place, episode in enumerate(lengths)}
@@ -181,11 +160,6 @@ class _Kept:
     def count(self) -> int:
         return len(self._lengths)
 
-    @property
-    def used_bytes(self) -> int:
-        num_frames = sum(length for episode, length in self._lengths.items() if self.is_ready(episode))
-        return num_frames * _frame_bytes(self._size)
-
     def frames(self, episode: int) -> np.ndarray:
         begin = self._begin[episode]
         return self._frames[begin : begin + self._lengths[episode]]
@@ -198,6 +172,12 @@ class _Kept:
 
     def set_ready(self, episode: int) -> None:
         self._is_ready[self._place[episode]] = 1
+
+
+def stores_of(datasets: Sequence[Dataset], budget_bytes: int) -> list[FrameStore]:
+    """A store for each dataset; the budget is divided by their numbers of frames."""
+    total = sum(dataset.total_frames for dataset in datasets)
+    return [FrameStore(dataset, budget_bytes * dataset.total_frames // total) for dataset in datasets]
 
 
 def check_budget(

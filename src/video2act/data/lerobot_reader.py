@@ -115,8 +115,6 @@ class Dataset(Protocol):
         i: int,
         camera: str,
         *,
-        start: int = 0,
-        stop: int | None = None,
         numbers: Sequence[int] | None = None,
         reduce: Reduce | None = None,
     ) -> UInt8[np.ndarray, "t _h _w 3"]: ...
@@ -210,15 +208,13 @@ class LeRobotDataset(fingerprint.Fingerprinted):
         i: int,
         camera: str,
         *,
-        start: int = 0,
-        stop: int | None = None,
         numbers: Sequence[int] | None = None,
         reduce: Reduce | None = None,
     ) -> UInt8[np.ndarray, "t _h _w 3"]:
-        """Decode frames `start .. stop - 1` of episode `i` (default: all), as recorded.
+        """Decode frames of episode `i`, as recorded.
 
         Args:
-            numbers: the frames to decode instead, ascending, each once.
+            numbers: of the frames, ascending, each once; None: all.
             reduce: makes the frames smaller, piece by piece; an episode may be larger than memory.
         Raises:
             IndexError: no such episode or frame.
@@ -227,10 +223,9 @@ class LeRobotDataset(fingerprint.Fingerprinted):
         self._check_episode(i)
         feature = self._feature(camera)
         length = self.lengths[i]
-        end = length if stop is None else stop
-        chosen = range(start, end) if numbers is None else numbers
+        chosen = range(length) if numbers is None else numbers
         if not chosen or not 0 <= chosen[0] <= chosen[-1] < length:
-            asked = f"{chosen[0]}..{chosen[-1]}" if chosen else f"{start}..{end - 1}"
+            asked = f"{chosen[0]}..{chosen[-1]}" if chosen else "none"
             raise IndexError(f"{self.root}: episode {i} has frames 0..{length - 1}, asked for {asked}")
         size = self.image_size(camera)
         if self.info.features[feature].dtype == "image":
@@ -241,7 +236,7 @@ class LeRobotDataset(fingerprint.Fingerprinted):
         video.check_rate(self.info.fps)
         video.check_size(size)
         first = span.first_frame(video.num_frames, self.info.fps)
-        return video.chosen([first + number for number in chosen], reduce=reduce)
+        return video.frames([first + number for number in chosen], reduce=reduce)
 
     def column(self, i: int, name: str) -> np.ndarray | list[str]:
         """Any other column of episode `i` (a reward, a force), `[t ...]`, or a list of strings. Raises IndexError,

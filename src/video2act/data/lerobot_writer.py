@@ -194,7 +194,7 @@ class DatasetWriter:
         root = Path(root)
         _own_info(root)  # a folder that is no dataset of ours gets no lock
         with _locked(root) as lock:
-            remove_unfinished(root)
+            remove_unfinished(root.rglob(".*.tmp"))
             info = _own_info(root)  # again: another program may have added episodes before this one had the lock
             tasks, stats = cls._recorded(root, info)
             # they are written before an episode exists

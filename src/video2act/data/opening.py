@@ -109,7 +109,8 @@ def as_dataset(data: AnyDataset) -> Dataset:
     """The dataset itself, or the one in a folder. Raises TypeError for anything else; or as `open_dataset`."""
     if isinstance(data, str | PathLike):
         return open_dataset(Path(data) if isinstance(data, PathLike) else data)
-    if not isinstance(data, Dataset):
+    # ours first: to compare with the protocol, Python 3.11 reads all properties, and the fingerprint reads files
+    if not isinstance(data, LeRobotDataset | DatasetView | Dataset):
         raise TypeError(f"expected a dataset or its folder, got {_kind(data)}; open_dataset(folder) opens one")
     return data
 

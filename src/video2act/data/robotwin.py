@@ -126,13 +126,6 @@ def read_episode(source: Source, task: str | None = None, *, order: Order = "bgr
     return Episode(frames, state, action, seen[0], source.seed, seen=seen, unseen=unseen)
 
 
-def joint_names(state_dim: int) -> tuple[str, ...]:
-    """Left arm, its gripper, right arm, its gripper, by the names that `embodiment.py` knows."""
-    num_joints = state_dim // 2 - 1
-    sides = ("left", "right")
-    return tuple(n for s in sides for n in (*(f"{s}_joint_{i}_pos" for i in range(num_joints)), f"{s}_gripper_open"))
-
-
 def _sentences(source: Source, task: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if source.instructions is None:
         if not task:

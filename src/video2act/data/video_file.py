@@ -136,11 +136,7 @@ class VideoReader:
             found, expected = (f"{h} x {w}" for h, w in (self.size, size))
             raise DatasetError(f"{self.path} has frames of {found}, meta/info.json says {expected}", RECORD)
 
-    def frames(self, first: int, count: int, *, reduce: Reduce | None = None) -> UInt8[np.ndarray, "{count} _h _w 3"]:
-        """Frames `first .. first + count - 1`, RGB. Arguments and errors as for `chosen`."""
-        return self.chosen(range(first, first + count), reduce=reduce)
-
-    def chosen(self, numbers: Sequence[int], *, reduce: Reduce | None = None) -> UInt8[np.ndarray, "_t _h _w 3"]:
+    def frames(self, numbers: Sequence[int], *, reduce: Reduce | None = None) -> UInt8[np.ndarray, "_t _h _w 3"]:
         """The frames of these numbers, RGB.
 
         Args:

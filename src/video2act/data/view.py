@@ -35,12 +35,13 @@ class DatasetView(Fingerprinted):
         self.state_dim, self.action_dim = first.state_dim, first.action_dim
         recorded = {part.relative_actions for part in self.parts}
         self.relative_actions = first.relative_actions if len(recorded) == 1 else ()
-        self._places = [(k, i) for k, chosen in enumerate(self.episodes) for i in chosen]
-        self.lengths = tuple(self.parts[k].lengths[i] for k, i in self._places)
+        self.places = [(k, i) for k, chosen in enumerate(self.episodes) for i in chosen]
+        """of each episode its part, and its number there"""
+        self.lengths = tuple(self.parts[k].lengths[i] for k, i in self.places)
         self.total_frames = sum(self.lengths)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self.places)
 
     def __repr__(self) -> str:
         size = f"{len(self)} episodes, {self.total_frames} frames, {self.fps:g} fps"
@@ -57,7 +58,7 @@ class DatasetView(Fingerprinted):
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(task for k, i in self._places for task in self.parts[k].episode(i).instruction))
+        return tuple(dict.fromkeys(task for k, i in self.places for task in self.parts[k].episode(i).instruction))
 
     @property
     def stats(self) -> dict[str, Statistics]:
@@ -88,23 +89,21 @@ class DatasetView(Fingerprinted):
         i: int,
         camera: str,
         *,
-        start: int = 0,
-        stop: int | None = None,
         numbers: Sequence[int] | None = None,
         reduce: Reduce | None = None,
     ) -> UInt8[np.ndarray, "t _h _w 3"]:
         part, own = self._place(i)
-        return part.frames(own, camera, start=start, stop=stop, numbers=numbers, reduce=reduce)
+        return part.frames(own, camera, numbers=numbers, reduce=reduce)
 
     def part_number(self, i: int) -> int:
         """Which of `parts` episode `i` belongs to."""
         if not 0 <= i < len(self):
             raise IndexError(f"the selection has episodes 0..{len(self) - 1}, asked for {i}")
-        return self._places[i][0]
+        return self.places[i][0]
 
     def _place(self, i: int) -> tuple[Dataset, int]:
         """The dataset of episode `i`, and the episode's number in it."""
-        return self.parts[self.part_number(i)], self._places[i][1]
+        return self.parts[self.part_number(i)], self.places[i][1]
 
 
 def as_view(dataset: Dataset) -> DatasetView:
@@ -139,7 +138,7 @@ def hold_out(dataset: Dataset, count: int) -> list[int]:
     """`count` episodes to test on: the last ones of each task, in proportion to its episodes. A suite is recorded task
     after task, so that its last episodes would be all of one task. Tasks of one episode count as one task."""
     view = as_view(dataset)
-    tasks = [_task(view.parts[k], i) for k, chosen in enumerate(view.episodes) for i in chosen]
+    tasks = [_task(view.parts[k], i) for k, i in view.places]
     often = {task for task, number in Counter(tasks).items() if number > 1}
     places: dict[Hashable, list[int]] = {}
     for place, task in enumerate(tasks):

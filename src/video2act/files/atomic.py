@@ -8,7 +8,7 @@ may read a file, also if a library wrote it with fewer rights.
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
@@ -65,9 +65,10 @@ def _remove_abandoned(path: Path) -> None:
                     left.unlink()
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove what killed writers left in a folder and below. Only for the holder of its lock: no other writer lives."""
-    for left in folder.rglob(".*.tmp"):
+def remove_unfinished(files: Iterable[Path]) -> None:
+    """Remove those of some files that killed writers left. Only for the holder of their folder's lock, before it lets
+    others write: what another one writes would go too."""
+    for left in files:
         if TEMPORARY.fullmatch(left.name):
             left.unlink(missing_ok=True)
 

@@ -7,6 +7,17 @@ UNREACHABLE = (OSError, ValueError)
 """what the Hub's client raises: all of its errors are of these kinds"""
 
 
+def named_repo(source: Path | str, *, has_owner: bool = True) -> str | None:
+    """The id of a repo, `owner/name`; None for a path: what exists on this machine, or cannot be an id.
+
+    Args:
+        has_owner: False: also the Hub's oldest ids, such as `gpt2`.
+    """
+    name = str(source)
+    has_path_form = name.startswith((".", "~", "/")) or name.count("/") not in (1, 1 if has_owner else 0)
+    return None if has_path_form or Path(name).exists() else name
+
+
 def fetched(source: str, patterns: Sequence[str], *, part: str = "", revision: str | None = None) -> Path:
     """The folder into which a repo's files of these patterns are fetched.
 

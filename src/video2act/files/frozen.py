@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from video2act.files.fetched import brief, fetched, unreachable
+from video2act.files.fetched import brief, fetched, named_repo, unreachable
 from video2act.files.fingerprint import fingerprint
 from video2act.files.tensor_files import check_counts, listing, open_tensors, read_json, shards
 
@@ -195,7 +195,7 @@ def _folder(source: str | Path) -> Path | None:
     folder = Path(source).expanduser()
     if isinstance(source, Path) or folder.is_dir():
         return folder
-    if source.startswith((".", "~", "/")) or source.count("/") > 1:
+    if named_repo(source, has_owner=False) is None:
         remedy = "name the encoder's folder, or a Hugging Face repo id (owner/name)"
         raise FileNotFoundError(f"{source} is not a folder; {remedy}")
     return None

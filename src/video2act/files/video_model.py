@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from video2act.config import BackboneConfig, PretrainedBackboneConfig, load_backbone
+from video2act.files.fetched import named_repo
 from video2act.files.run_folder import ADAPTER, BACKBONE_FILE, ROBOTS, STATISTICS_FILE
 
 WAN_VAE_FILES = ("Wan2.2_VAE.pth", "Wan2.1_VAE.pth")
@@ -49,7 +50,7 @@ def find_source(source: str) -> Path | None:
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder
-    if source.count("/") != 1 or source.startswith((".", "~", "/")):
+    if named_repo(source) is None:
         raise FileNotFoundError(
             f"{source} is not a folder; name a video model's folder, or a Hugging Face repo id (owner/name)"
         )

@@ -19,7 +19,8 @@ from video2act.data.dataset_files import DatasetError
 from video2act.data.lerobot_format import INFO_PATH, DatasetInfo
 from video2act.data.origin import ORIGIN_PATH, check_origin, origin_json
 from video2act.data.recording_format import MismatchError
-from video2act.data.robotwin import Source, find_episodes, joint_names, read_episode
+from video2act.data.robotwin import Source, find_episodes, read_episode
+from video2act.embodiment import two_arms
 from video2act.files.atomic import write_text
 from video2act.progress import Bar
 from video2act.runtime.pool import open_pool
@@ -117,7 +118,7 @@ def _open(out: Path, sources: list[Source], *, settings: dict[str, Any]) -> Data
         if first.state.shape[1] % 2:
             found = f"{first.state.shape[1]} joints and grippers; expected two arms of equally many"
             raise DatasetError(f"{sources[0].file}: {found}")
-        joints = joint_names(first.state.shape[1])
+        joints = two_arms(first.state.shape[1] // 2 - 1)
         return DatasetWriter.create(
             out,
             fps=float(settings["fps"]),

@@ -79,7 +79,7 @@ def recorded_observations(config: PolicyConfig, data: Path, *, run: Path, episod
     if not 0 <= episode < len(dataset):
         raise ValueError(f"{data} has episodes 0..{len(dataset) - 1}, asked for {episode}")
     found, stop = dataset.episode(episode), min(dataset.lengths[episode], NUM_OBSERVATIONS)
-    frames = {camera: dataset.frames(episode, camera, stop=stop) for camera in config.all_cameras}
+    frames = {camera: dataset.frames(episode, camera, numbers=range(stop)) for camera in config.all_cameras}
     for step in range(stop):
         images = {camera: frames[camera][step] for camera in frames}
         yield Observation(images, found.state[step], found.instruction[step], step / config.fps)

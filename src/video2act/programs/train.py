@@ -27,13 +27,13 @@ from video2act.training.choice import (
     check_prediction,
     check_video_model,
     choose_policy,
-    clip_bytes,
     fit_robots,
 )
 from video2act.training.effects import check_effects
 from video2act.training.pause import Deadline
 from video2act.training.resuming import check_out, is_done, policy_settings
 from video2act.training.trackers import check_tracker
+from video2act.training.video_clips import clip_bytes
 
 if TYPE_CHECKING:
     from video2act.policy import Video2Act
@@ -108,9 +108,6 @@ def train(
     deadline = Deadline(training.max_minutes)
     data, videos = as_dataset(data), as_datasets(video_data)
     tuning = config.system2.tuning.method if config.system2 else "frozen"
-    if cache and tuning != "frozen":
-        problem = f"{cache} holds what a frozen video model sees, but system2.tuning.method={tuning} trains it"
-        raise ValueError(f"{problem}; leave the cache out")
     config = fit_robots(config, data)
     check_fit(config, data)
     check_beside(config, training, video_data=videos)

@@ -32,7 +32,7 @@ from video2act.data.fingerprint import of_datasets
 from video2act.data.opening import AnyDataset, as_datasets
 from video2act.data.sentences import check_sentences
 from video2act.files.video_model import find_source
-from video2act.presets import ANY_DATA, SMALL_SOURCE, streams_of, video_model_in
+from video2act.presets import ANY_DATA, SMALL_SOURCE, small, tiny, video_model_in
 from video2act.text.instruction import MAX_BYTES
 from video2act.training.choice import choose_policy
 from video2act.training.effects import check_tuning, refuse
@@ -95,8 +95,10 @@ def _usual_streams(
             "a published video model learns the clips that a policy shows it; name the policy's streams "
             "(streams=policy.system2.streams), or give sizes_px and num_frames"
         )
-    preset = "small" if isinstance(backbone, ScratchConfig) else "tiny"
-    return streams_of(preset, replace(ANY_DATA, fps=float(datasets[0].fps)))
+    preset = small if isinstance(backbone, ScratchConfig) else tiny
+    policy = preset(replace(ANY_DATA, fps=float(datasets[0].fps)))
+    assert policy.system2 is not None
+    return policy.system2.streams
 
 
 def _with_clips(config: VideoTrainConfig, streams: Sequence[StreamConfig], *, backbone: Backbone) -> VideoTrainConfig:
@@ -146,8 +148,8 @@ def train_video(
     halves = [split(dataset, config.validation_fraction) for dataset in datasets]
     parts = [*(training for training, _ in halves), *(last for _, last in halves)]
     footage = Footage.open(parts, camera, config=config, sizes=sizes)
-    sampler = ClipSampler(footage[: len(halves)], config, sizes=sizes, frame=frame)
-    held_out = ClipSampler(footage[len(halves) :], config, sizes=sizes, frame=frame)
+    form: dict[str, Any] = {"num_frames": config.num_frames, "stride": config.stride, "sizes": sizes, "frame": frame}
+    sampler, held_out = (ClipSampler(half, **form) for half in (footage[: len(halves)], footage[len(halves) :]))
 
     from video2act.training.video_model_training import train_video_model  # torch: after the input was checked
 

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from video2act.files.atomic import publish
+from video2act.files.atomic import replacing
 from video2act.text.instruction import check_instruction, is_written
 
 MAX_BYTES = 2**30
@@ -139,10 +139,8 @@ class TextEmbeddings:
                 self._check_source(other, _open(other)[0])
             self._is_checked = True
         self._check_source(path, fingerprint)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        save_file(embedding, temporary, metadata={"instruction": instruction, "encoder": fingerprint})
-        publish(temporary, path)
+        with replacing(path) as temporary:
+            save_file(embedding, temporary, metadata={"instruction": instruction, "encoder": fingerprint})
 
     def _read(self, path: Path) -> dict[str, Tensor]:
         found, embedding = _open(path)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from video2act.config import TrainConfig, VideoTrainConfig
+from video2act.config import TrainConfig
 from video2act.data import Dataset, FrameStore
 from video2act.data.batches import BatchLoader
 from video2act.data.clip_sampler import ClipSampler, Footage
@@ -22,10 +22,10 @@ from video2act.data.frame_store import GIB
 from video2act.policy import Video2Act
 from video2act.system1 import Visibility
 from video2act.system2.video_training import diffusion_loss
-from video2act.training.choice import clip_of
 from video2act.training.loop import LOSS, Inputs, TrainingLoop
 from video2act.training.metrics import ACTION_LOSS
 from video2act.training.state import own_part
+from video2act.training.video_clips import clip_of
 from video2act.types import Batch, Video
 
 PREFIX = "policy."
@@ -86,14 +86,10 @@ class VideoClips:
         video_data: Sequence[tuple[Dataset, FrameStore]],
     ):
         stream = clip_of(policy.slow.config)
-        config = VideoTrainConfig(
-            num_frames=stream.num_frames,
-            stride=stream.stride,
-            batch_size=training.video_batch_size,
-        )
         own = Footage(data, store, stream.camera, tuple(episodes))
         others = [Footage(dataset, frames, stream.camera) for dataset, frames in video_data]
-        self._sampler = ClipSampler([own, *others], config, sizes=[stream.frame_px], frame=stream.frame)
+        form: dict[str, Any] = {"num_frames": stream.num_frames, "stride": stream.stride}
+        self._sampler = ClipSampler([own, *others], **form, sizes=[stream.frame_px], frame=stream.frame)
         self._count, self._seed = training.video_batch_size, training.seed
 
     def of_step(self, step: int, rank: int) -> tuple[Video, list[str]]:
@@ -108,13 +104,6 @@ class VideoClips:
             return *inputs(step), clips.to(loop.accelerator.device), instruction
 
         return joined
-
-
-def shares_of(budget: int, data: Dataset, *, video_data: Sequence[Dataset]) -> tuple[FrameStore, list[FrameStore]]:
-    """Stores for the frames of demonstrations and of video data; the budget is divided by their numbers of frames."""
-    total = sum(dataset.total_frames for dataset in (data, *video_data))
-    own, *others = (FrameStore(each, budget * each.total_frames // total) for each in (data, *video_data))
-    return own, others
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,12 @@ from video2act.data import Dataset, FrameStore
 from video2act.data.cache import FeatureCache
 from video2act.data.cache_manifest import COPIES, CacheSpec
 from video2act.data.frame_store import GIB
-from video2act.files.lock import FolderLock
 from video2act.progress import Bar
 from video2act.runtime.pool import LOCAL, Pool, num_workers, open_pool
 from video2act.training.cache_contents import Filled, contents
 from video2act.training.cache_copies import check_room, open_copies
 from video2act.training.choice import can_write, frame_notes
-from video2act.training.features import PROGRESS, cache_spec, fill, fill_episode
+from video2act.training.features import PROGRESS, begun, cache_spec, fill, fill_episode
 from video2act.training.new_policy import SEEN, build_policy, prepare_text
 from video2act.training.together import open_accelerator
 
@@ -90,8 +89,7 @@ def _open_team(
 
 def _fill_shared(team: Callable[[], Pool], dataset: Dataset, *, cache: FeatureCache) -> None:
     """`fill` by the workers of a pool."""
-    with FolderLock(cache.root, "a filling of the cache"):
-        cache.begin()
+    with begun(cache, dataset.lengths, wait=False):
         left = {episode: dataset.lengths[episode] for episode in cache.missing(dataset.lengths)}
         cache.check_room(0)
         if not left:

@@ -5,17 +5,14 @@ Nothing here needs torch: a mistake on the command line is an error within a sec
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from math import prod
 from pathlib import Path
 
 from video2act.config import (
     BackboneConfig,
     FrameConfig,
-    ImagineConfig,
     PolicyConfig,
     PretrainedBackboneConfig,
-    StreamConfig,
     System2Config,
     TrainConfig,
     load,
@@ -33,7 +30,7 @@ from video2act.frames import describe_fit
 from video2act.presets import SMALL_SOURCE, Demonstrations, make_preset
 from video2act.text.instruction import MAX_BYTES
 from video2act.training.resuming import read_settings
-from video2act.training.video_clips import check_rate, clip_notes
+from video2act.training.video_clips import check_rate, clip_notes, clip_of, moving
 
 BATCH = 32
 """clips that System 2 sees together when a cache is filled"""
@@ -164,12 +161,12 @@ def check_beside(config: PolicyConfig, training: TrainConfig, *, video_data: Seq
             f"video_loss_weight={weight:g} trains the video model, but system2.tuning.method=frozen keeps it as it is; "
             "set --policy.system2.tuning.method full, or lora for a published one"
         )
-    stream = clip_of(config.system2)
-    if all(one.num_frames + one.imagine.num_frames == 1 for one in config.system2.streams):
+    if not moving(config.system2.streams):
         raise ValueError(
             f"video_loss_weight={weight:g} needs clips with a future to predict, but every stream shows one frame; "
             "add a stream of several, or set it to 0"
         )
+    stream = clip_of(config.system2)
     for number, dataset in enumerate(video_data):
         if stream.camera not in dataset.cameras:
             raise ValueError(
@@ -182,22 +179,6 @@ def check_beside(config: PolicyConfig, training: TrainConfig, *, video_data: Seq
             raise ValueError(f"{problem}; turn them, or leave this dataset out")
     # a published model's encoder checks its own
     check_sentences(video_data, MAX_BYTES if isinstance(config.system2.backbone, BackboneConfig) else None)
-
-
-def clip_of(config: System2Config) -> StreamConfig:
-    """The stream whose clips the video model learns from: the first of those with the most frames. They hold what it
-    shows and imagines; where it imagines nothing, one latent more, to be predicted."""
-    longest = max(config.streams, key=lambda stream: stream.num_frames + stream.imagine.num_frames)
-    future = longest.imagine.num_frames or config.backbone.frames_per_feature
-    return replace(longest, num_frames=longest.num_frames + future, imagine=ImagineConfig())
-
-
-def clip_bytes(config: PolicyConfig, training: TrainConfig) -> int:
-    """Bytes of the decoded frames of a batch for the video loss."""
-    if not training.video_loss_weight or config.system2 is None:
-        return 0
-    stream = clip_of(config.system2)
-    return 3 * training.video_batch_size * stream.num_frames * prod(stream.frame_px)
 
 
 def check_look(config: PolicyConfig, frames_gib: float) -> None:

@@ -4,7 +4,8 @@ Where a stream is encoded as one (`encoding="stream"`), the encoder goes through
 newest of its latents. Where it is encoded in windows, each clip is encoded for itself, as the robot does it.
 """
 
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from itertools import accumulate
 from math import gcd
@@ -19,6 +20,7 @@ from video2act.data import Dataset, FrameStore
 from video2act.data.batches import episode_clips
 from video2act.data.cache import FeatureCache
 from video2act.data.cache_manifest import CacheSpec, Dtype
+from video2act.files.atomic import remove_unfinished
 from video2act.files.fingerprint import tensors_fingerprint
 from video2act.files.lock import FolderLock
 from video2act.policy import Video2Act
@@ -63,6 +65,28 @@ def cache_spec(policy: Video2Act, dataset: Dataset, *, stage: Stage = "seen", dt
     return CacheSpec(stage, dtype, every, windows, {**described, "weights": tensors_fingerprint(weights)}, len(dataset))
 
 
+@contextmanager
+def begun(cache: FeatureCache, lengths: Sequence[int], *, wait: bool) -> Iterator[None]:
+    """Begin a cache, and hold the lock of its folder while an episode is missing. A complete cache needs none: it may
+    lie where nothing can be written.
+
+    Args:
+        lengths: frames of each episode.
+        wait: for another program that fills the same cache, instead of raising.
+    Raises:
+        InUseError: another program fills the cache.
+        ValueError: as `FeatureCache.begin`.
+    """
+    if not cache.missing(lengths):
+        cache.begin()
+        yield
+        return
+    with FolderLock(cache.root, "a filling of the cache", wait=wait):
+        cache.begin()
+        remove_unfinished(cache.root.iterdir())  # not below: copies lie there, and have locks of their own
+        yield
+
+
 @torch.no_grad()
 def fill(
     policy: Video2Act,
@@ -85,10 +109,7 @@ def fill(
         ValueError: the folder holds episodes of an unknown cache, or values do not fit the cache's dtype.
         OSError: the whole would not fit into what the cache may take, or onto the disk.
     """
-    # a complete cache may lie where nothing can be written
-    is_writer = accelerator.is_main_process and cache.missing(dataset.lengths)
-    lock = FolderLock(cache.root, "a filling of the cache", wait=wait) if is_writer else nullcontext()
-    with lock:
+    with begun(cache, dataset.lengths, wait=wait) if accelerator.is_main_process else nullcontext():
         _fill(policy, dataset, store=store, cache=cache, accelerator=accelerator, deadline=deadline)
 
 
@@ -101,8 +122,6 @@ def _fill(
     accelerator: Accelerator,
     deadline: Deadline | None,
 ) -> None:
-    if accelerator.is_main_process:
-        cache.begin()
     accelerator.wait_for_everyone()
     missing = cache.missing(dataset.lengths)
     accelerator.wait_for_everyone()

@@ -142,7 +142,7 @@ def _write(
     reader = MomentReader(
         videos, FrameStore(videos, int(config.frames_gib * GIB)), config=config, cameras=network.cameras
     )
-    places = [(part, i) for part, chosen in enumerate(as_view(videos).episodes) for i in chosen]
+    places = as_view(videos).places
     with writer:
         for number in track(range(writer.num_episodes, len(videos)), "labelling", unit="episode"):
             part, own = places[number]

@@ -13,7 +13,7 @@ from video2act.data.cache import FeatureCache
 from video2act.data.embodied import EmbodiedDataset
 from video2act.data.fingerprint import of_datasets
 from video2act.data.fit import relative_notes
-from video2act.data.frame_store import GIB
+from video2act.data.frame_store import GIB, stores_of
 from video2act.data.labels import label_notes
 from video2act.files.fingerprint import fingerprint
 from video2act.files.run_folder import CONFIG_FILE as POLICY_FILE
@@ -22,7 +22,7 @@ from video2act.interop.checkpoints import find_checkpoint
 from video2act.interop.rdt import load_rdt
 from video2act.policy import Video2Act
 from video2act.training.beginning import Beginning, begin_from
-from video2act.training.beside import PREFIX, LearningBeside, VideoClips, measure_cost, shares_of
+from video2act.training.beside import PREFIX, LearningBeside, VideoClips, measure_cost
 from video2act.training.cache_copies import check_room
 from video2act.training.checkpoints import checkpoints_in
 from video2act.training.choice import frame_notes
@@ -82,7 +82,7 @@ def train_policy(
         for line in notes if loop.is_main else ():
             print(f"note: {line}")
         prepare_text(policy, data, videos=video_data, accelerator=loop.accelerator)
-        store, video_stores = shares_of(int(training.frames_gib * GIB), data, video_data=video_data)
+        store, *video_stores = stores_of((data, *video_data), int(training.frames_gib * GIB))
         seen, copies = None, []
         if policy.system2 and not policy.system2.is_learning and not live:
             seen = open_cache(policy, data, out=out, video_model=video_model, cache=cache)

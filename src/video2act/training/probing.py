@@ -14,10 +14,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from video2act.clips import clip_indices, to_pixels
+from video2act.clips import clip_indices
 from video2act.config import BackboneConfig, FormerConfig
 from video2act.config.probe import ProbeOptions
 from video2act.data import Dataset, FrameStore
+from video2act.data.batches import read_clips
 from video2act.layers import Mlp
 from video2act.normalize import Normalizer
 from video2act.progress import track
@@ -191,8 +192,8 @@ def see(
             indices = clip_indices(frame + arm.ahead * stream.stride, stream.num_frames, stride=stream.stride)
             indices = [frame] * len(indices) if arm.weights == "still" else indices
             wanted.append((i, [min(index, dataset.lengths[i] - 1) for index in indices]))
-        images = store.read(wanted, stream.camera, size=stream.frame_px, rule=stream.frame)
-        pixels = Video(torch.cat([to_pixels(clip, 1.0).grid for clip in images]), dataset.fps / stream.stride)
+        size, fps = stream.frame_px, dataset.fps / stream.stride
+        pixels = read_clips(store, stream.camera, wanted=wanted, size=size, rule=stream.frame, fps=fps)
         sentences = [str(dataset.episode(i).instruction[frame]) for i, frame in part]
         seen = system2.see({stream.name: pixels}, sentences)[stream.name]
         grids.append(seen.grid.half())

@@ -22,13 +22,8 @@ VALIDATION_BATCHES = 16
 
 def episode_numbers(whole: Dataset, part: Dataset) -> list[int]:
     """The numbers of a part's episodes in the whole dataset, of which it is a half of `split`."""
-    numbers = {place: number for number, place in enumerate(_places(whole))}
-    return [numbers[place] for place in _places(part)]
-
-
-def _places(dataset: Dataset) -> list[tuple[int, int]]:
-    """The part and the episode within it, of every episode."""
-    return [(part, episode) for part, chosen in enumerate(as_view(dataset).episodes) for episode in chosen]
+    numbers = {place: number for number, place in enumerate(as_view(whole).places)}
+    return [numbers[place] for place in as_view(part).places]
 
 
 def training_inputs(

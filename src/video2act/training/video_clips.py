@@ -8,11 +8,11 @@ model of ours that learned another rate.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import isclose
+from math import isclose, prod
 from pathlib import Path
 from typing import Any
 
-from video2act.config import PolicyConfig, StreamConfig, VideoTrainConfig
+from video2act.config import ImagineConfig, PolicyConfig, StreamConfig, System2Config, TrainConfig, VideoTrainConfig
 from video2act.files.run_folder import TRAINING_FILE
 from video2act.frames import Size
 from video2act.training.resuming import read_settings
@@ -23,19 +23,46 @@ SIZES = "clip_px"
 """there, too: height and width of its clips, if not all are square"""
 
 
+def moving(streams: Sequence[StreamConfig]) -> list[StreamConfig]:
+    """The streams of which something can be predicted: those that show or imagine more than one frame."""
+    return [stream for stream in streams if stream.num_frames > 1 or stream.imagine.num_frames]
+
+
+def clip_length(stream: StreamConfig, frames_per_feature: int) -> int:
+    """Frames of a clip for a stream: those that it shows and imagines; where it imagines nothing, one latent more, to
+    be predicted."""
+    return stream.num_frames + (stream.imagine.num_frames or frames_per_feature)
+
+
+def clip_of(config: System2Config) -> StreamConfig:
+    """The stream whose clips a policy's video model learns from, with their length: the first of those with the longest
+    clips. One stream at least moves."""
+    lengths = [clip_length(stream, config.backbone.frames_per_feature) for stream in moving(config.streams)]
+    longest = moving(config.streams)[lengths.index(max(lengths))]
+    return replace(longest, num_frames=max(lengths), imagine=ImagineConfig())
+
+
+def clip_bytes(config: PolicyConfig, training: TrainConfig) -> int:
+    """Bytes of the decoded frames of a batch for the video loss."""
+    if not training.video_loss_weight or config.system2 is None:
+        return 0
+    stream = clip_of(config.system2)
+    return 3 * training.video_batch_size * stream.num_frames * prod(stream.frame_px)
+
+
 def clips_of_streams(
     config: VideoTrainConfig, streams: Sequence[StreamConfig], *, frames_per_feature: int
 ) -> VideoTrainConfig:
     """The training with the stride, the length and the sizes of the streams' clips filled in.
 
-    A clip holds what the longest stream shows and imagines; where none imagines, one latent more, to be predicted. Its
-    size is that of any stream: a model learns the frames that it will be shown.
+    A clip is as long as the longest that `clip_length` finds. Its size is that of any stream: a model learns the frames
+    that it will be shown.
 
     Raises:
         ValueError: streams of several strides, or another stride than theirs.
     """
-    moving = [stream for stream in streams if stream.num_frames > 1 or stream.imagine.num_frames]
-    strides = {stream.stride: stream.name for stream in moving} or {config.stride or 1: ""}
+    shown = moving(streams)
+    strides = {stream.stride: stream.name for stream in shown} or {config.stride or 1: ""}
     if len(strides) > 1:
         listed = ", ".join(f"{name} {stride}" for stride, name in strides.items())
         raise ValueError(
@@ -48,11 +75,9 @@ def clips_of_streams(
             f"stride={config.stride} is not that of stream {name!r}, which has {stride}; leave it out, or change "
             f"--policy.system2.streams.{name}.stride in both trainings"
         )
-    longest = max(
-        (stream.num_frames + (stream.imagine.num_frames or frames_per_feature) for stream in moving),
-        default=1 + 4 * frames_per_feature,
-    )
-    heights = tuple(dict.fromkeys(stream.size_px for stream in (*moving, *streams)))
+    lengths = [clip_length(stream, frames_per_feature) for stream in shown]
+    longest = max(lengths, default=1 + 4 * frames_per_feature)
+    heights = tuple(dict.fromkeys(stream.size_px for stream in (*shown, *streams)))
     sizes_px = config.sizes_px or heights
     return replace(config, stride=stride, num_frames=config.num_frames or longest, sizes_px=sizes_px)
 

@@ -25,7 +25,6 @@ from video2act.data.clip_sampler import ClipSampler
 from video2act.data.fingerprint import of_datasets
 from video2act.data.sentences import hand_over
 from video2act.files.atomic import write_text
-from video2act.files.run_folder import TRAINING_FILE
 from video2act.files.weights import check_memory
 from video2act.system2.backbones import TinyBackbone, load_video_model, make_backbone, save_video_model
 from video2act.system2.backbones.pretrained import PretrainedBackbone
@@ -181,9 +180,6 @@ def grow_base(
     grown = next((root for root in (base, out) if (root / TRANSFORMER).is_dir()), None)
     if resume and grown:
         return replace(chosen, source=str(grown))
-    if (out / TRAINING_FILE).is_file() and not resume:
-        remedy = "continue it with --resume (resume=True), or choose another folder"
-        raise FileExistsError(f"{out} already holds a training; {remedy}")
     check_memory(lambda: Reconstruction(backbone))
     torch.manual_seed(config.seed)
     module = Reconstruction(backbone)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig, System2Config, load_backbone
 from video2act.files.video_model import BACKBONE_FILE, is_original
-from video2act.presets import ANY_DATA, PUBLISHED, make_preset, video_model_of
+from video2act.presets import ANY_DATA, PUBLISHED, make_preset, video_model_in
 from video2act.programs.info.tables import as_text, facts
 
 
@@ -78,8 +78,8 @@ def _contents(root: Path) -> Iterator[tuple[str, str]]:
 
 def _over(families: list[str]) -> str:
     """The presets over models of these families."""
-    over = ["small", *PUBLISHED]
-    return ", ".join(name for name in over if getattr(video_model_of(name), "name", "") in families)
+    over = {name: video_model_in(make_preset(name, ANY_DATA)) for name in ("small", *PUBLISHED)}
+    return ", ".join(name for name, backbone in over.items() if getattr(backbone, "name", "") in families)
 
 
 Rows = list[tuple[str, str]]

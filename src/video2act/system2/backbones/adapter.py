@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from video2act.config import TuningConfig
 from video2act.extras import extra
-from video2act.files.atomic import publish, write_text
+from video2act.files.atomic import write_text
 from video2act.files.tensor_files import read_json
-from video2act.files.weights import read_tensors
+from video2act.files.weights import read_tensors, save_weights
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 
@@ -68,10 +67,7 @@ def save_adapter(folder: Path, adapter: Adapter, *, tuning: TuningConfig) -> Non
     described = {"peft_type": "LORA", "r": tuning.rank, "lora_alpha": tuning.alpha, "target_modules": layers}
     described |= {"lora_dropout": 0.0, "bias": "none", "task_type": None, "inference_mode": True}
     write_text(folder / CONFIG_FILE, json.dumps(described, indent=2) + "\n")
-    temporary = folder / f"{WEIGHTS_FILE}.tmp"
-    whole = {_PREFIX + name: tensor.detach().cpu().clone().contiguous() for name, tensor in adapter.items()}
-    save_file(whole, temporary)
-    publish(temporary, folder / WEIGHTS_FILE)
+    save_weights(folder / WEIGHTS_FILE, {_PREFIX + name: tensor for name, tensor in adapter.items()})
 
 
 def read_adapter(folder: Path) -> tuple[Adapter, float]:
