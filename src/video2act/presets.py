@@ -160,7 +160,7 @@ def tiny_blind(data: DataSpec) -> PolicyConfig:
 
 
 def small(data: DataSpec) -> PolicyConfig:
-    """Wan's networks with 67 million parameters, 14 of them the VAE's, which `train-video --preset small` trains from nothing."""
+    """Wan's networks with 67 million parameters, 14 of them the VAE's; `train-video --preset small` trains all."""
     backbone = PretrainedBackboneConfig("wan_small", SMALL_SOURCE, feature_layers=(8,), dtype="float32")
     system1 = System1Config(hidden=256, depth=6, num_heads=8, denoising=DenoisingConfig(noise_shift=3.0, noise_draws=2))
     former = FormerConfig(num_tokens=32, depth=2, num_heads=8)

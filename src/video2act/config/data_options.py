@@ -148,6 +148,7 @@ class DemoOptions(CheckedConfig):
     out: Path
     """folder for data, models, film and summary"""
     name: str = "push"
-    """push; three_tasks, one policy with three instructions; or libero, one for ten tasks (about three hours on two cores)"""
+    """push; three_tasks, one policy with three instructions; or libero, one for ten tasks, about three hours on two
+    cores"""
     seed: Seed = 0
     """seed of both trainings"""
