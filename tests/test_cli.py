@@ -582,7 +582,7 @@ class TestRunFolders:
         assert "at least 1, got 0" in said
 
 
-def documented(cls: type) -> Iterator[tuple[str, str | None]]:
+def documented(cls: Any) -> Iterator[tuple[str, str | None]]:
     """Every value that an options class or a config holds, with the text below its field."""
     docs, hints = field_docs(cls), get_type_hints(cls)
     for field in fields(cls):

@@ -70,5 +70,5 @@ class ActionQueue:
 
     def rest(self, now: float) -> Float[np.ndarray, "n a"] | None:
         """What the newest plan still holds from the moment `now` on; None if it is spent."""
-        rest = self._running[-1].rest(now) if self._running else ()
-        return rest if len(rest) else None
+        rest = self._running[-1].rest(now) if self._running else None
+        return rest if rest is not None and len(rest) else None
