@@ -215,7 +215,7 @@ def _embedding_problem(embedding: dict[str, Tensor], width: int) -> str:
     tokens = shapes.get("tokens", ())
     if len(tokens) != 2 or tokens[0] == 0 or tokens[1] != width:
         found = list(tokens) if "tokens" in shapes else None
-        return f"holds tokens of shape {found}, its reader expects one or more with a width of {width}"
+        return f"holds tokens of shape {found}, its reader expects a width of {width}"
     if "mask" in shapes and (shapes["mask"] != tokens[:1] or embedding["mask"].dtype != torch.bool):
         mask = embedding["mask"]
         return f"holds a mask of shape {list(mask.shape)} ({mask.dtype}) for {tokens[0]} tokens, expected one of bools"
