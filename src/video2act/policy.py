@@ -365,6 +365,9 @@ class Video2Act(nn.Module):
         state = np.asarray(observation.state, dtype=np.float32)
         return self.normalize_state.outside(state) if state.shape == (self.config.state_dim,) else ""
 
+    def normalised_state(self, observation: Observation) -> Float[np.ndarray, "s"]:
+        return self.normalize_state.normalize(torch.from_numpy(observation.state).to(self.device)).cpu().numpy()
+
     @torch.no_grad()
     def check_instruction(self, instruction: str) -> None:
         """Raises ValueError or FileNotFoundError for an instruction that a text encoder cannot read."""

@@ -155,6 +155,7 @@ def test_a_state_far_outside_is_clipped_and_named_alike(
 ):
     far = replace(seen[0], state=np.array([1.0, 2.0, 1e4], np.float32))
     assert exported.state_problem(far) == policy.state_problem(far) != ""
+    assert np.allclose(exported.normalised_state(far), policy.normalised_state(far), rtol=1e-6)
     assert exported.max_instruction_bytes == policy.max_instruction_bytes == 1000
     condition = VideoCondition(policy.perceive(clips_of(policy, seen), ["push"]), far.time, 0)
     policy.seed(0)

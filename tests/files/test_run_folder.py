@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from video2act.config import FrameConfig, PolicyConfig, PretrainedBackboneConfig, PretrainedConfig
+from video2act.files.fetched import named_repo
 from video2act.files.run_folder import load_config, save_config
 from video2act.policy import Video2Act
 from video2act.refresh_rule import RefreshSpec
@@ -103,10 +104,10 @@ def test_a_run_that_names_its_frames_by_resize_and_image_fit(raw: Path, small_co
     assert config.system1 == small_config.system1
 
 
-def test_folders_outside_a_run_are_named_so_that_they_are_found_from_everywhere(
+def test_a_relative_folder_is_written_as_one_and_is_no_repo(
     small_config: PolicyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """They stood in the config as they were typed: elsewhere `models/wan` was not found, or was a stranger's repo."""
+    """They stood in the config as they were typed: elsewhere `models/wan` was the name of a stranger's repo."""
     for folder in ("models/wan", "t5", "run"):
         (tmp_path / folder).mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
@@ -123,14 +124,13 @@ def test_folders_outside_a_run_are_named_so_that_they_are_found_from_everywhere(
         system2=replace(small_config.system2, backbone=backbone, streams=streams),
     )
     save_config(tmp_path / "run", config)
-    monkeypatch.chdir("/")
+    monkeypatch.chdir("/")  # a study or a project may be moved as a whole: the path stays relative
     found = load_config(tmp_path / "run")
     assert found.system2 is not None
     assert isinstance(found.system2.backbone, PretrainedBackboneConfig)
-    assert found.system2.backbone.source == str(tmp_path / "models" / "wan")
-    # caches may not be there yet
-    assert found.system2.backbone.text_cache == str(tmp_path / "texts")
+    assert found.system2.backbone == replace(backbone, source="./models/wan")
+    assert named_repo(found.system2.backbone.source) is None
     text, image = found.system1.text_encoder, found.system1.image_encoder
-    assert text == PretrainedConfig(str(tmp_path / "t5"), 16, cache=str(tmp_path / "sentences"))
+    assert text == PretrainedConfig("./t5", 16, cache="sentences")
     # a repo at the Hub keeps its name
     assert image == encoders["image_encoder"]

@@ -144,7 +144,21 @@ class TestOut:
         checkpoint = write_layout("file", tmp_path / "checkpoint", released_state())
         with pytest.raises(OSError, match="the disk is full"):
             convert(checkpoint, tmp_path / "runs" / "run", yaml_file, video_model)
-        assert not list((tmp_path / "runs").iterdir())
+        assert not list((tmp_path / "runs" / "run").iterdir())
+
+    def test_it_may_be_the_working_folder_or_a_link(
+        self, tmp_path: Path, yaml_file: Path, video_model: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        """An empty folder was replaced by another, which failed for these after all was converted."""
+        checkpoint = write_layout("file", tmp_path / "checkpoint", released_state())
+        (tmp_path / "here").mkdir()
+        (tmp_path / "link").symlink_to(tmp_path / "here")
+        convert(checkpoint, tmp_path / "link", yaml_file, video_model)
+        (tmp_path / "there").mkdir()
+        monkeypatch.chdir(tmp_path / "there")
+        convert(checkpoint, Path("."), yaml_file, video_model)
+        files = [sorted(path.name for path in (tmp_path / name).iterdir()) for name in ("here", "there")]
+        assert files[0] == files[1] == ["config.json", "model.safetensors", "stats.json"]
 
 
 class TestVideoModel:

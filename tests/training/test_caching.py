@@ -1,6 +1,7 @@
 """Training from a cache equals training without it; a cache is filled once, shared, verified, and refused when it is
 stale."""
 
+import errno
 import json
 import os
 import shutil
@@ -297,6 +298,21 @@ class TestFilling:
         assert (tmp_path / "copies/a" / name).exists()
         (tmp_path / name).touch()
         fill(policy, dataset, **given)
+        assert (tmp_path / name).exists()
+
+    def test_without_locks_what_another_writes_is_not_taken_for_left_over(
+        self, recorded: Path, policy: Video2Act, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Where a file system has no locks, a second filling removed the file that the first one was writing."""
+
+        def unsupported(*_: object) -> None:
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr("video2act.files.lock.fcntl.flock", unsupported)
+        dataset, name = LeRobotDataset(recorded), ".000001.safetensors.7-0123abcd.tmp"
+        cache = FeatureCache(tmp_path, cache_spec(policy, dataset))
+        (tmp_path / name).touch()
+        fill(policy, dataset, store=FrameStore(dataset), cache=cache, accelerator=Accelerator())
         assert (tmp_path / name).exists()
 
     def test_what_another_program_wrote_meanwhile_is_kept(

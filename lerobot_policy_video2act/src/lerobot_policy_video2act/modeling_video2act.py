@@ -17,7 +17,7 @@ from lerobot_policy_video2act.batches import observations, training_batch
 from lerobot_policy_video2act.chunking import ElapsedSteps, committed_actions
 from lerobot_policy_video2act.configuration_video2act import Video2ActConfig
 from video2act.config import PolicyConfig, to_json
-from video2act.files.run_folder import CONFIG_FILE, WEIGHTS_FILE, with_whole_paths
+from video2act.files.run_folder import CONFIG_FILE, WEIGHTS_FILE, with_folders
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.runner import Runner
 from video2act.statistics import Statistics, parse_statistics, statistics_to_json
@@ -69,7 +69,7 @@ class Video2ActPolicy(PreTrainedPolicy):
             self.model = build_policy(
                 policy, statistics, video_model=Path(config.video_model) if config.video_model else None
             )
-            config.policy, config.fps = to_json(with_whole_paths(self.model.config)), policy.fps
+            config.policy, config.fps = to_json(with_folders(self.model.config)), policy.fps
             config.statistics = statistics_to_json(statistics)
         config.rtc_training_max_delay = self.model.config.system1.max_delay_steps
         if config.policy and self._overlap == "rtc_trained" and config.rtc_training_max_delay == 0:

@@ -138,6 +138,9 @@ class EnginePolicy:
         low, high = self._arrays["state_low"], self._arrays["state_high"]
         return self.statistics["state"].outside(state, low, high=high)
 
+    def normalised_state(self, observation: Observation) -> Float[np.ndarray, "s"]:
+        return (observation.state - self._arrays["state_shift"]) / self._arrays["state_scale"]
+
     @property
     def max_instruction_bytes(self) -> int | None:
         """Bytes of the longest instruction that the byte encoders read; None without them."""

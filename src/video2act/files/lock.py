@@ -36,6 +36,8 @@ class FolderLock:
     def __init__(self, folder: Path, what: str, *, file: str = LOCK_FILE, wait: bool = False):
         self.path = folder / file
         self._file: TextIO | None = None
+        self.is_safe = True
+        """False where a file system has no locks: another program may write, too"""
         is_announced = False
         while self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,6 +57,7 @@ class FolderLock:
                 continue
             except OSError as error:  # some network file systems have no locks
                 print(f"{folder} cannot be locked ({error}); let no other program write it", file=sys.stderr)
+                self.is_safe = False
             # a holder that ended meanwhile has removed the file that was locked here
             if _is_at(opened, self.path):
                 self._file = opened

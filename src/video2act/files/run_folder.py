@@ -5,7 +5,6 @@ published video model is not in it: the config names its source. The other files
 needed to act.
 """
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -80,36 +79,30 @@ def policy_fingerprint(path: Path) -> str:
     return fingerprint(found for name in patterns for found in sorted(path.glob(name)) if found.is_file())
 
 
-def whole_path(path: str | os.PathLike[str] | None) -> str:
-    """The same text for a folder however it is written; a repo's name as it is."""
-    text = os.path.expanduser(path or "")
-    return os.path.realpath(text) if text and os.path.exists(text) else text
+def as_folder(source: str) -> str:
+    """The same folder, in a form that no Hugging Face repo has: where a relative `models/wan22` is missing, the repo of
+    that name would be fetched, which is somebody else's."""
+    is_plain = not source.startswith((".", "~", "/"))
+    return f"./{source}" if is_plain and Path(source).is_dir() else source
 
 
-def with_whole_paths(config: PolicyConfig) -> PolicyConfig:
-    """The folders of published networks and of text embeddings, written so that they are found from everywhere. A
-    relative one would be a Hugging Face repo id elsewhere, and somebody else's."""
+def with_folders(config: PolicyConfig) -> PolicyConfig:
+    """The config with every folder of a published network `as_folder`."""
     system1, system2 = config.system1, config.system2
     text, image = (
-        encoder and replace(encoder, source=whole_path(encoder.source), cache=_whole_cache(encoder.cache))
+        encoder and replace(encoder, source=as_folder(encoder.source))
         for encoder in (system1.text_encoder, system1.image_encoder)
     )
     config = replace(config, system1=replace(system1, text_encoder=text, image_encoder=image))
     if system2 is None or not isinstance(system2.backbone, PretrainedBackboneConfig):
         return config
-    source, cache = whole_path(system2.backbone.source), system2.backbone.text_cache
-    found = replace(system2.backbone, source=source, text_cache=cache and _whole_cache(cache))
-    return replace(config, system2=replace(system2, backbone=found))
-
-
-def _whole_cache(path: str) -> str:
-    """Always a folder, also one that is not there yet."""
-    return os.path.realpath(os.path.expanduser(path)) if path else path
+    backbone = replace(system2.backbone, source=as_folder(system2.backbone.source))
+    return replace(config, system2=replace(system2, backbone=backbone))
 
 
 def save_config(path: Path, config: PolicyConfig) -> None:
-    """The inverse of `load_config`; folders outside are written `with_whole_paths`."""
-    write_text(path / CONFIG_FILE, configs.to_json(with_whole_paths(config)))
+    """The inverse of `load_config`; folders of published networks are written `as_folder`."""
+    write_text(path / CONFIG_FILE, configs.to_json(with_folders(config)))
 
 
 def load_config(path: Path) -> PolicyConfig:

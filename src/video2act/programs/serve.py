@@ -46,6 +46,8 @@ System2Mode = Literal["thread", "inline"]
 log = logging.getLogger(__name__)
 PROMPTS_KEPT = 256
 """prompts that are not checked again"""
+MAX_NORMALISED = 1e6
+"""of a state: beyond it float32 keeps nothing of the training range apart"""
 
 
 @runtime_checkable
@@ -58,6 +60,7 @@ class ServedPolicy(ConfiguredSystem, Protocol):
     def max_instruction_bytes(self) -> int | None: ...
     def with_own_noise(self) -> ConfiguredSystem: ...
     def check_instruction(self, instruction: str) -> None: ...
+    def normalised_state(self, observation: Observation) -> np.ndarray: ...
     def state_problem(self, observation: Observation) -> str: ...
     def trained_instruction(self) -> str: ...
 
@@ -136,6 +139,10 @@ def serve_policy(
 
     read = instruction_reader(system.check_instruction)
 
+    def check(observation: Observation) -> None:
+        check_state(system, observation)
+        read(observation.instruction)
+
     def make_session() -> Session:
         client = ClientSystem(system, acting, timeout_s=timeout_s)
         loop = (
@@ -149,7 +156,7 @@ def serve_policy(
             contract,
             limits=limits,
             outside=runtime.outside_limits,
-            check=lambda observation: read(observation.instruction),
+            check=check,
             state_problem=system.state_problem,
             rhythm=lcm(*(stream.every for stream in spec.streams)),
         )
@@ -161,6 +168,18 @@ def serve_policy(
         return {"refreshes": worker.num_refreshes, "refresh_failures": worker.num_failures}
 
     return Serving(contract, make_session, gauges, worker.trouble, worker.close)
+
+
+def check_state(policy: ServedPolicy, observation: Observation) -> None:
+    """Raises ValueError for a state so far outside the training range that it must be a mistake of the client."""
+    state, seen = observation.state, policy.statistics["state"]
+    is_near = np.abs(policy.normalised_state(observation)) <= MAX_NORMALISED
+    if not is_near.all():
+        number = int(np.argmin(is_near))
+        raise ValueError(
+            f"number {number} of the state is {state[number]:.4g}, but training has seen {seen.min[number]:.4g} to "
+            f"{seen.max[number]:.4g}: no plan can be made that far outside. Check the sensor and its unit"
+        )
 
 
 def serve_system2(system: "System2", config: PolicyConfig, *, instructions: tuple[str, ...]) -> Serving:

@@ -81,9 +81,10 @@ def begun(cache: FeatureCache, lengths: Sequence[int], *, wait: bool) -> Iterato
         cache.begin()
         yield
         return
-    with FolderLock(cache.root, "a filling of the cache", wait=wait):
+    with FolderLock(cache.root, "a filling of the cache", wait=wait) as lock:
         cache.begin()
-        remove_unfinished(cache.root.iterdir())  # not below: copies lie there, and have locks of their own
+        if lock.is_safe:
+            remove_unfinished(cache.root.iterdir())  # not below: copies lie there, and have locks of their own
         yield
 
 

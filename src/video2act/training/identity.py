@@ -4,13 +4,13 @@ It holds the settings that change what is learned, the policy's config, and fing
 that are read. It holds no folder of weights that can be read: these may move, and may be written relative or absolute.
 """
 
+import os
 from dataclasses import asdict
 from typing import Any
 
 from video2act.config import PretrainedBackboneConfig, ScratchConfig
 from video2act.files.fingerprint import tensors_fingerprint
 from video2act.files.frozen import source_fingerprint
-from video2act.files.run_folder import whole_path
 from video2act.policy import Video2Act
 from video2act.video_backbone import VideoBackbone
 
@@ -22,7 +22,7 @@ def policy_identity(policy: Video2Act) -> dict[str, Any]:
     for name in ("text_encoder", "image_encoder"):
         if encoder := described["system1"][name]:
             encoder["source"] = source_fingerprint(encoder["source"]) or whole_path(encoder["source"])
-            encoder["cache"] = whole_path(encoder["cache"])
+            encoder["cache"] = whole_path(encoder["cache"], is_folder=True)
     if policy.system2:
         config, backbone = policy.system2.config, policy.system2.backbone
         described["system2"]["backbone"] = backbone_identity(config.backbone, backbone)
@@ -37,8 +37,14 @@ def backbone_identity(config: Any, model: VideoBackbone | None = None) -> dict[s
     """
     described = asdict(config)
     if isinstance(config, PretrainedBackboneConfig):
-        described["text_cache"] = whole_path(config.text_cache)
+        described["text_cache"] = whole_path(config.text_cache, is_folder=True)
         del described["source"]
     if isinstance(config, ScratchConfig):
         described["vae"] = whole_path(config.vae)
     return described if model is None else {**described, "weights": tensors_fingerprint(model.state_dict())}
+
+
+def whole_path(path: str | os.PathLike[str] | None, *, is_folder: bool = False) -> str:
+    """The same text for a folder however it is written, and, where it may be none, a repo's name as it is."""
+    text = os.path.expanduser(path or "")
+    return os.path.realpath(text) if text and (is_folder or os.path.exists(text)) else text

@@ -16,7 +16,6 @@ APEX was installed. Zeros around the picture of spatial filters and images squee
 policy.
 """
 
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,7 +27,7 @@ from torch import Tensor, nn
 
 from video2act.config import PolicyConfig, PretrainedBackboneConfig
 from video2act.config.checks import located
-from video2act.files.atomic import publish, write_text
+from video2act.files.atomic import write_text
 from video2act.files.run_folder import ADAPTER, STATISTICS_FILE, WEIGHTS_FILE, save_config
 from video2act.files.tensor_files import listing
 from video2act.files.video_model import BACKBONE_FILE, is_video_model
@@ -95,17 +94,17 @@ def convert_released(
     config = replace(config, system2=replace(config.system2, streams=streams, tuning=tuning))
     weights = policy_weights(config, state, source=str(file))
     weights |= {f"system2.backbone.{name}": tensor for name, tensor in backbone_weights.items()}
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    out.mkdir(parents=True, exist_ok=True)
     try:
-        temporary.mkdir(parents=True)
-        save_config(temporary, config)
-        write_text(temporary / STATISTICS_FILE, statistics_to_json(unit_statistics()))
-        save_weights(temporary / WEIGHTS_FILE, weights)
+        save_weights(out / WEIGHTS_FILE, weights)
+        write_text(out / STATISTICS_FILE, statistics_to_json(unit_statistics()))
         if adapter:
-            save_adapter(temporary / ADAPTER, adapter, tuning=tuning)
-        publish(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            save_adapter(out / ADAPTER, adapter, tuning=tuning)
+        save_config(out, config)  # last: without it nothing is taken for a policy
+    except BaseException:
+        for entry in out.iterdir():  # it was empty
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        raise
     return config
 
 

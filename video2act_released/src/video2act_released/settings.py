@@ -20,12 +20,12 @@ FormerLayers = Annotated[int, Between(0, 256)]
 Size = tuple[Pixels, Pixels]
 """height and width"""
 
-SWITCHES = {
+SWITCHES: dict[str | None, bool] = {
     spelling: is_on
     for words, is_on in ((("true", "yes", "on"), True), (("false", "no", "off"), False))
     for word in words
     for spelling in (word, word.title(), word.upper())
-}
+} | {None: False}
 """yaml 1.1, which the released code reads, has these words; in yaml 1.2 `off` is a text, and no text is false"""
 REMEDY = "name the yaml that the checkpoint was trained with"
 
@@ -169,7 +169,7 @@ def _known(kind: type, plain: Any) -> Any:
     for name, hint in get_type_hints(kind).items():
         if name in plain:
             value, inner = plain[name], dataclass_in(hint)
-            is_switch = bool in (hint, *get_args(hint)) and isinstance(value, str)
+            is_switch = bool in (hint, *get_args(hint)) and isinstance(value, str | None)
             known[name] = _known(inner, value) if inner else SWITCHES.get(value, value) if is_switch else value
     return known
 
