@@ -71,6 +71,7 @@ def test_the_first_table_repeats_the_contrasts():
         ("boundaries + motion, minus", "17 copies of the newest frame"),
         ("boundaries + motion, made anew, minus", "17 copies of the newest frame"),
         ("boundaries + motion, made anew, minus", "random weights"),
+        ("each clip scaled, minus", "random weights"),
         ("video model of 310 episodes, minus", "video model of 10 episodes"),
     ):
         mean, _, interval = STATED[table, row].partition(" ")
