@@ -87,7 +87,7 @@ class Rebuilt(nn.Module):
         assert all(name.startswith("wan.") for name in loaded.missing_keys)
 
     def _policy_alone(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Of a LoRA, the video model of the fixture gets the sum, as a conversion's does when it is loaded."""
+        """A LoRA is added to the weights of the fixture's video model, as it is when a converted policy is loaded."""
         own, lora = without_video_model(state)
         prefix = "wan_transformer.model."
         self.lora = {name.removeprefix(prefix): tensor for name, tensor in lora.items()}

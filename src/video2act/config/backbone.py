@@ -61,7 +61,7 @@ class BackboneConfig(CheckedConfig):
     """The CPU-sized video model, and where it is tapped. Trained by `train-video`, kept in the run folder."""
 
     name: Literal["tiny"] = "tiny"
-    """the network's"""
+    """the only network of this form"""
     feature_layers: FeatureLayers = (2,)
     """the blocks after which it is tapped, see `FeatureLayers`"""
     feature_join: FeatureJoin = "concatenate"

@@ -6,6 +6,9 @@ from pathlib import Path
 UNREACHABLE = (OSError, ValueError)
 """what the Hub's client raises: all of its errors are of these kinds"""
 
+PATH_BEGINS = (".", "~", "/")
+"""with one of these a path may begin, and no repo's id"""
+
 
 def named_repo(source: Path | str, *, has_owner: bool = True) -> str | None:
     """The id of a repo, `owner/name`; None for a path: what exists on this machine, or cannot be an id.
@@ -14,8 +17,14 @@ def named_repo(source: Path | str, *, has_owner: bool = True) -> str | None:
         has_owner: False: also the Hub's oldest ids, such as `gpt2`.
     """
     name = str(source)
-    has_path_form = name.startswith((".", "~", "/")) or name.count("/") not in (1, 1 if has_owner else 0)
+    has_path_form = name.startswith(PATH_BEGINS) or name.count("/") not in (1, 1 if has_owner else 0)
     return None if has_path_form or Path(name).exists() else name
+
+
+def as_folder(source: str) -> str:
+    """The same folder, in a form that `named_repo` takes for none: where a relative `models/wan22` is missing, the repo
+    of that name would be fetched, which is somebody else's."""
+    return f"./{source}" if Path(source).is_dir() and not source.startswith(PATH_BEGINS) else source
 
 
 def fetched(source: str, patterns: Sequence[str], *, part: str = "", revision: str | None = None) -> Path:

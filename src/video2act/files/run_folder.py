@@ -16,6 +16,7 @@ from video2act.config.checks import MAX_ITEMS, Between, CheckedConfig, Pixels, c
 from video2act.config.files import build
 from video2act.config.plain import damage_named, read_json
 from video2act.files.atomic import write_text
+from video2act.files.fetched import as_folder
 from video2act.files.fingerprint import fingerprint
 
 CONFIG_FILE, WEIGHTS_FILE, STATISTICS_FILE = "config.json", "model.safetensors", "stats.json"
@@ -77,13 +78,6 @@ def policy_fingerprint(path: Path) -> str:
     """A short name for what a policy in a run folder, or an exported one, acts by."""
     patterns = EXPORTED_FILES if (path / ENGINE_FILE).is_file() else POLICY_FILES
     return fingerprint(found for name in patterns for found in sorted(path.glob(name)) if found.is_file())
-
-
-def as_folder(source: str) -> str:
-    """The same folder, in a form that no Hugging Face repo has: where a relative `models/wan22` is missing, the repo of
-    that name would be fetched, which is somebody else's."""
-    is_plain = not source.startswith((".", "~", "/"))
-    return f"./{source}" if is_plain and Path(source).is_dir() else source
 
 
 def with_folders(config: PolicyConfig) -> PolicyConfig:
