@@ -11,7 +11,7 @@ from typing import Any
 
 from video2act.config import BackboneConfig, PolicyConfig
 from video2act.files.atomic import write_text
-from video2act.files.evaluation_folder import env_of, read_evaluations_of
+from video2act.files.evaluation_folder import control_of, env_of, read_evaluations_of
 from video2act.files.fetched import fetched, named_repo
 from video2act.files.run_folder import BESIDE, CARD_FILE, SHARED, load_trained_datasets
 from video2act.viz.markdown import markdown_table
@@ -124,9 +124,7 @@ def _success(evaluations: list[dict[str, Any]]) -> str:
     """Every evaluation of the run folder; a rate with its interval, never alone."""
     rows = []
     for info in evaluations:
-        settings = info["settings"]
-        words = ["blind"] if settings["blind"] else []
-        control = ", ".join([*words, *(f"told: {text}" for text in [settings["instruction"]] if text)])
+        control = control_of(info)
         for task in info["per_task"]:
             success, expert = task["success"], task["expert"]
             low, high = success["wilson_95"]

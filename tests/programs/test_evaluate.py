@@ -171,7 +171,7 @@ class FakeRun:
         return self.policy
 
 
-def fake_environment(name: str, cameras: tuple[str, ...], *, image_size: Any = None) -> World:
+def fake_environment(name: str, cameras: tuple[str, ...], *, image_size: Any = None, visual_shift: Any = None) -> World:
     return World(name, cameras)
 
 
@@ -389,6 +389,8 @@ def test_limits_of_the_demonstrations_clamp_and_are_told(evaluation: Evaluation)
         ({"system2": "process", "blind": True}, "the blind control gets no video.*choose inline"),
         ({"runtime": RuntimeConfig(overlap="rtc_trained")}, "not trained to continue a plan.*choose overlap rtc"),
         ({"runtime": RuntimeConfig(limits="nowhere.json")}, "nowhere.json does not exist; limits are"),
+        ({"visual_shift": "light"}, "fake:a draws its own pictures; leave visual_shift='light' out"),
+        ({"visual_shift": "light", "blind": True}, "the blind control gets no image, so visual_shift='light'"),
     ],
 )
 def test_what_cannot_be_run_is_refused_before_any_work(
@@ -460,7 +462,7 @@ def test_repeated_scenes_are_refused_before_any_episode(evaluation: Evaluation):
         run_evaluation(changed(evaluation, env=("libero:libero_object/3",), episodes=51))
 
 
-def fake_robot(name: str, cameras: tuple[str, ...], *, image_size: Any = None) -> World:
+def fake_robot(name: str, cameras: tuple[str, ...], *, image_size: Any = None, visual_shift: Any = None) -> World:
     """The robot of `small_config`; its frames are large enough for it."""
     return Robot(name, cameras, fps=20.0)
 

@@ -30,7 +30,9 @@ class Watched:
         self.cameras: list[tuple[str, ...]] = []
         self.seeds: list[list[int]] = []
 
-    def __call__(self, name: str, cameras: tuple[str, ...], *, image_size: object = None) -> World:
+    def __call__(
+        self, name: str, cameras: tuple[str, ...], *, image_size: object = None, visual_shift: object = None
+    ) -> World:
         seeds: list[int] = []
         self.cameras.append(cameras)
         self.seeds.append(seeds)

@@ -53,7 +53,7 @@ class Seen:
     def __init__(self) -> None:
         self.asked: list[Any] = []
 
-    def __call__(self, name: str, cameras: tuple[str, ...], *, image_size: Any) -> Any:
+    def __call__(self, name: str, cameras: tuple[str, ...], *, image_size: Any, visual_shift: Any = None) -> Any:
         self.asked.append(image_size)
         raise RuntimeError("enough")
 

@@ -17,6 +17,7 @@ from video2act.config.checks import (
     Seed,
     check,
 )
+from video2act.config.frames import VisualShiftName
 from video2act.config.runtime import RerunWord
 
 
@@ -44,6 +45,8 @@ class CollectOptions(CheckedConfig):
     """where the workers run: local, or on a Ray cluster: ray (this machine's), ray://HOST:PORT. See docs/scaling.md"""
     videos_only: bool = False
     """leave the actions out, for train-video"""
+    visual_shift: VisualShiftName | None = None
+    """scenes look otherwise, each in its own way: colours, light, camera, distractor or mixed, as in eval"""
     max_steps: CountingInt | None = None
     """control steps after which an episode counts as failed"""
 

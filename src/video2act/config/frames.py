@@ -7,6 +7,7 @@ from video2act.config.checks import CheckedConfig, NonNegative
 
 Fit = Literal["letterbox", "crop", "stretch"]
 Orientation = Literal["upright", "lerobot"]
+VisualShiftName = Literal["colours", "light", "camera", "distractor", "mixed"]
 """lerobot: mirrored left-right, as LeRobot, openpi and published checkpoints have LIBERO's pictures"""
 
 

@@ -17,6 +17,7 @@ from video2act.config.checks import (
     Seed,
     check,
 )
+from video2act.config.frames import VisualShiftName
 from video2act.config.runtime import RerunWord, RuntimeConfig, SimulatedLatency
 
 EngineName = Literal["torch", "onnxruntime", "openvino"]
@@ -65,6 +66,9 @@ class EvaluateOptions(CheckedConfig):
     """control: the policy gets no image and no video"""
     instruction: str | None = None
     """control: the policy gets this instruction instead of the environment's"""
+    visual_shift: VisualShiftName | None = None
+    """control: a simulator's scenes look otherwise, each in its own way. colours, light, camera (turned by up to 5
+    degrees), distractor (a ball flies through the picture), mixed (each scene one of these). Physics stays"""
     expert: bool = True
     """let the environment's scripted expert play the same seeds; an environment of your own has none"""
     workers: Processes | None = None

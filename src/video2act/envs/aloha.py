@@ -87,7 +87,7 @@ class Aloha(SimulatedTask):
         mujoco.mj_forward(model, data)
         model.opt.disableflags = flags
         self.reward = 0
-        self._episode.begin()
+        self._begin(seed)
         return self._observe()
 
     def step(self, action: Float[np.ndarray, "_a"]) -> Step:

@@ -134,7 +134,7 @@ class Libero(SimulatedTask):
         simulator._post_process()  # a stove that was on in the last episode
         for _ in range(SETTLING_STEPS):
             simulator.step(np.array([0, 0, 0, 0, 0, 0, -1.0]))
-        self._episode.begin()
+        self._begin(seed)
         return self._observe()
 
     def step(self, action: Float[np.ndarray, "_a"]) -> Step:

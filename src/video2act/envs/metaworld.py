@@ -81,7 +81,7 @@ class MetaWorld(SimulatedTask):
         self._simulator.seed(seed)
         self._simulator.reset()
         self._refresh_scene()
-        self._episode.begin()
+        self._begin(seed)
         return self._observe()
 
     def step(self, action: Float[np.ndarray, "_a"]) -> Step:

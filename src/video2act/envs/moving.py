@@ -139,7 +139,7 @@ class Moving(SimulatedTask):
         simulator.seed(seed)
         simulator.reset()
         self.is_struck, self.velocity = False, np.zeros(2)
-        self._episode.begin()
+        self._begin(seed)
         if self.task == "intercept":
             side, lane = random.choice([-1, 1]), random.uniform(*LANE_Y_M)
             self.velocity = np.array([side * random.uniform(*random.choice(BALL_SPEED_M_S)), 0.0])

@@ -28,6 +28,7 @@ from video2act.envs.experts.moving import MovingExpert
 from video2act.envs.libero import Libero
 from video2act.envs.metaworld import MetaWorld
 from video2act.envs.moving import Moving
+from video2act.envs.visual_shift import VISUAL_SHIFTS
 from video2act.interfaces import Environment, Expert
 
 
@@ -77,20 +78,25 @@ def make_environment(
     image_size: int | tuple[int, int] | None = None,
     max_steps: int | None = None,
     to_demonstrate: bool = False,
+    visual_shift: str | None = None,
 ) -> Environment:
-    """Build an environment by name; None leaves its usual cameras, image size (128 px) or time limit.
+    """Build an environment by name; None leaves its usual cameras, image size (128 px), time limit or look.
 
     Args:
         image_size: pixels a side of a simulator's images, or height and width. Those of your own have their own.
         to_demonstrate: scenes of its own for demonstrations, where the others are kept for evaluation (LIBERO).
+        visual_shift: how a simulator's pictures look otherwise: `envs/visual_shift.py`.
     Raises:
-        ValueError: an unknown name, or an environment of your own that is none.
+        ValueError: an unknown name, an environment of your own that is none, or a visual shift of it.
     """
     family, _, task = name.partition(":")
     own = None if family in FAMILIES else _own(name, cameras)
     if own is not None and max_steps is not None:
         own.close()
         raise ValueError(f"{name} has a time limit of its own; leave max_steps={max_steps} out")
+    if own is not None and visual_shift is not None:
+        own.close()
+        raise ValueError(f"{name} draws its own pictures; leave visual_shift={visual_shift!r} out")
     if own is not None:
         return OwnEnvironment(own, name)
     _check_known(name)
@@ -98,7 +104,11 @@ def make_environment(
     chosen = {name: value for name, value in chosen.items() if value is not None}
     if to_demonstrate and FAMILIES[family].num_scenes is not None:
         chosen["official"] = False
-    return FAMILIES[family].environment(task, **chosen)
+    if visual_shift is not None:
+        check_choice("visual shift", visual_shift, choices=VISUAL_SHIFTS)
+    environment = FAMILIES[family].environment(task, **chosen)
+    environment.visual_shift = visual_shift
+    return environment
 
 
 def _check_known(name: str) -> None:

@@ -11,7 +11,7 @@ import re
 import sys
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -22,6 +22,7 @@ from jaxtyping import UInt8
 from video2act.config.checks import Pixels, problem_of, shown
 from video2act.envs.choices import check_choice
 from video2act.envs.episode_clock import EpisodeClock
+from video2act.envs.visual_shift import VisualShift
 from video2act.extras import extra
 from video2act.interfaces import EnvironmentSpec
 from video2act.types import Observation
@@ -74,13 +75,22 @@ class SimulatedTask:
         size = next(iter(spec.frame_sizes.values()), (1, 1))  # all cameras of a simulator have one
         self._cameras = Cameras(model, spec.cameras, frame_size=size, **views)
         self._episode = EpisodeClock(spec)
+        self.visual_shift: str | None = None
+        """pictures look otherwise from the next reset on"""
+        self._seed = 0
+
+    def _begin(self, seed: int) -> None:
+        """Begin the episode of a scene, before its first picture."""
+        self._seed = seed
+        self._episode.begin()
 
     def close(self) -> None:
         self._cameras.close()
 
     def _observation(self, data: Any, state: np.ndarray) -> Observation:
-        images = self._cameras.capture(data)
-        return Observation(images, state.astype(np.float32), self.spec.instruction, self._episode.time)
+        time_s, name = self._episode.time, self.visual_shift
+        images = self._cameras.capture(data, VisualShift(name, self._seed, time_s) if name else None)
+        return Observation(images, state.astype(np.float32), self.spec.instruction, time_s)
 
 
 _NEVER_SHOWN = 5
@@ -124,10 +134,14 @@ class Cameras:
         # where nobody closes: before the hook that MuJoCo has registered with its first context ends EGL
         self._end = partial(_close, weakref.ref(self))
 
-    def capture(self, data: Any) -> dict[str, UInt8[np.ndarray, "_h _w 3"]]:
+    def capture(self, data: Any, shift: VisualShift | None = None) -> dict[str, UInt8[np.ndarray, "_h _w 3"]]:
         """One upright RGB picture per camera of the scene in `data`."""
         if not self._names:
             return {}
+        with nullcontext() if shift is None else shift.shown(self._model, data):
+            return self._capture(data, shift)
+
+    def _capture(self, data: Any, shift: VisualShift | None) -> dict[str, UInt8[np.ndarray, "_h _w 3"]]:
         if self._renderer is None:
             self._renderer = self._make_renderer()
             atexit.register(self._end)
@@ -135,6 +149,8 @@ class Cameras:
         for name in self._names:
             with self._only_in_view(data, self._mirrored.get(name, name)) as camera:
                 self._renderer.update_scene(data, camera)
+            if shift is not None:
+                shift.add_to(self._renderer.scene, self._model, data, camera=self._model.camera(camera).id)
             image = self._renderer.render()
             if name in self._upside_down:
                 image = np.ascontiguousarray(image[::-1, ::-1])

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from video2act.config import EvaluateOptions, PolicyConfig, StreamConfig
+from video2act.config.frames import VisualShiftName
 from video2act.engines.policy import EnginePolicy
 from video2act.envs import has_expert, is_simulated, make_environment, make_expert
 from video2act.evaluation.findings import EpisodeRecord, Measurements
@@ -42,7 +43,13 @@ class MakeEnvironment(Protocol):
     """As `make_environment`."""
 
     def __call__(
-        self, name: str, cameras: tuple[str, ...], /, *, image_size: tuple[int, int] | None
+        self,
+        name: str,
+        cameras: tuple[str, ...],
+        /,
+        *,
+        image_size: tuple[int, int] | None,
+        visual_shift: VisualShiftName | None,
     ) -> Environment: ...
 
 
@@ -78,7 +85,7 @@ class Evaluation:
         return rendered_size(self.recorded_sizes, self.options.image_size) if is_free else None
 
     def open_environment(self, env: str, cameras: tuple[str, ...]) -> Environment:
-        return self.make_environment(env, cameras, image_size=self.image_size)
+        return self.make_environment(env, cameras, image_size=self.image_size, visual_shift=self.options.visual_shift)
 
     @property
     def streams(self) -> tuple[StreamConfig, ...]:

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from video2act.evaluation.traces import read_traces
-from video2act.files.evaluation_folder import env_of, is_control, read_evaluation
+from video2act.files.evaluation_folder import control_of, env_of, is_control, read_evaluation
 from video2act.trace import Trace
 
 STEPS_FILE = "steps.csv"
@@ -67,10 +67,8 @@ class Results:
     @property
     def name(self) -> str:
         """What is special about it: its folder, and that it is a control."""
-        settings = self.info["settings"]
-        control = "blind" if settings["blind"] else settings["instruction"] and "another instruction"
-        folder = self.folder.name
-        return folder if control in (folder, None, "") else f"{folder} (control: {control})"
+        control, folder = control_of(self.info), self.folder.name
+        return folder if control in (folder, "") else f"{folder} (control: {control})"
 
     @property
     def is_control(self) -> bool:

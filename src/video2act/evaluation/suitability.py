@@ -94,6 +94,18 @@ def check_image_size(image_size: int | None, envs: Sequence[str]) -> None:
         raise ValueError(f"{own[0]} has an image size of its own; leave image_size={image_size} out")
 
 
+def check_visual_shift(evaluation: Evaluation) -> None:
+    """Raises ValueError where a visual shift would have to reach pictures that no simulator draws, or nobody sees."""
+    shift, options = evaluation.options.visual_shift, evaluation.options
+    if shift is None:
+        return
+    if options.blind or not evaluation.config.all_cameras:
+        why = "the blind control gets no image" if options.blind else "this policy has no camera"
+        raise ValueError(f"{why}, so visual_shift={shift!r} changes nothing; leave it out")
+    if own := [env for env in evaluation.env if not is_simulated(env)]:
+        raise ValueError(f"{own[0]} draws its own pictures; leave visual_shift={shift!r} out")
+
+
 def check_exported(evaluation: Evaluation) -> None:
     """Raises ImportError, FileNotFoundError or ValueError for a folder or options that the engine cannot run."""
     options = evaluation.options
@@ -111,6 +123,7 @@ def check_runtime(evaluation: Evaluation) -> None:
     check_where(options.system2)
     check_used(options.system2, options.runtime)
     check_image_size(options.image_size, evaluation.env)
+    check_visual_shift(evaluation)
     if options.engine != "torch":
         check_exported(evaluation)
     evaluation.find_limits()

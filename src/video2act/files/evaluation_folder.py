@@ -80,8 +80,16 @@ def read_evaluation(place: Path) -> dict[str, Any]:
 
 
 def is_control(info: dict[str, Any]) -> bool:
-    """Whether the policy saw nothing, or was told something else."""
-    return bool(info["settings"]["blind"] or info["settings"]["instruction"])
+    """Whether the policy saw nothing or what looks otherwise, or was told something else."""
+    return bool(control_of(info))
+
+
+def control_of(info: dict[str, Any]) -> str:
+    """Which control an evaluation is, in words; empty if it is none."""
+    settings = info["settings"]
+    shift, told = settings.get("visual_shift"), settings["instruction"]
+    words = ["blind" if settings["blind"] else "", f"visual shift: {shift}" if shift else ""]
+    return ", ".join(filter(None, [*words, f"told: {told}" if told else ""]))
 
 
 def newest_evaluation(folders: Sequence[Path]) -> Path | None:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from video2act.config.data_options import CollectOptions
+from video2act.config.frames import VisualShiftName
 from video2act.data import DatasetWriter, EncodedEpisode, Episode, encode_episode, load_origin
 from video2act.data.dataset_files import DatasetError
 from video2act.data.lerobot_format import ACTION, INFO_PATH, DatasetInfo
@@ -84,7 +85,8 @@ def collect(env: str, out: Path | str, **options: Any) -> Collected:
             problem = f"{task!r} is an environment of your own, which has no scripted expert to record"
             raise ValueError(f"{problem}; record a person with `video2act run --record`, or write with DatasetWriter")
         check_choice("environment with a scripted expert", task, choices=demonstrated)
-    set_up = partial(_set_up, cameras=chosen.cameras, image_size=chosen.image_size, max_steps=chosen.max_steps)
+    look = {"cameras": chosen.cameras, "image_size": chosen.image_size, "visual_shift": chosen.visual_shift}
+    set_up = partial(_set_up, max_steps=chosen.max_steps, **look)
     return record(
         {task: partial(set_up, task) for task in tasks},
         chosen.out,
@@ -95,6 +97,7 @@ def collect(env: str, out: Path | str, **options: Any) -> Collected:
         videos_only=chosen.videos_only,
         pool=chosen.pool,
         environment=env,
+        visual_shift=chosen.visual_shift,
     )
 
 
@@ -109,11 +112,13 @@ def record(
     videos_only: bool,
     pool: str = LOCAL,
     environment: str | None = None,
+    visual_shift: VisualShiftName | None = None,
 ) -> Collected:
     """`collect` for any environment that `setup` builds, or for several alike by their names.
 
     Args:
         environment: the name that the dataset keeps; the environment's own, if None.
+        visual_shift: that of `setup`, for the dataset's record.
     """
     setups = {"": setup} if callable(setup) else setup
     if episodes < 1 or workers < 1 or seed < 0 or noise < 0:
@@ -137,7 +142,8 @@ def record(
         team.submit(None)
         _, spec = team.take()
         spec = replace(spec, name=environment or spec.name)
-        writer = _open(out, spec, seed=seed, noise=noise, videos_only=videos_only)
+        settings = {"noise": noise, "videos_only": videos_only, "visual_shift": visual_shift, "seed": seed}
+        writer = _open(out, spec, settings)
         with writer, closing(team):  # the workers end before their staging folder does
             entries = read_episodes(out, writer.info) if writer.num_episodes else ()
             before, failed = writer.num_episodes, ()
@@ -181,10 +187,8 @@ def record_episode(environment: Environment, expert: Expert, *, seed: int, noise
     )
 
 
-def _set_up(
-    name: str, cameras: tuple[str, ...] | None, *, image_size: int, max_steps: int | None
-) -> tuple[Environment, Expert]:
-    environment = make_environment(name, cameras, image_size=image_size, max_steps=max_steps, to_demonstrate=True)
+def _set_up(name: str, *, cameras: tuple[str, ...] | None, **options: Any) -> tuple[Environment, Expert]:
+    environment = make_environment(name, cameras, to_demonstrate=True, **options)
     return environment, make_expert(environment)
 
 
@@ -234,19 +238,17 @@ class RecordingWorker:
         self._environment.close()
 
 
-def _open(out: Path, spec: EnvironmentSpec, *, seed: int, noise: float, videos_only: bool) -> DatasetWriter:
+def _open(out: Path, spec: EnvironmentSpec, settings: Mapping[str, Any]) -> DatasetWriter:
     """The dataset to write, new or continued."""
-    settings: dict[str, Any] = {
+    origin: dict[str, Any] = {
         "environment": spec.name,
         "robot": spec.robot,
         "fps": spec.fps,
         "cameras": list(spec.cameras),
         "image_size": spec.image_size,
         "max_steps": spec.max_steps,
-        "noise": noise,
-        "videos_only": videos_only,
         "orientation": spec.orientation,
-        "seed": seed,
+        **settings,
     }
     if not (out / INFO_PATH).is_file():
         return DatasetWriter.create(
@@ -256,11 +258,11 @@ def _open(out: Path, spec: EnvironmentSpec, *, seed: int, noise: float, videos_o
             cameras=spec.cameras,
             image_size=spec.frame_sizes,
             state_names=spec.state_names,
-            action_names=() if videos_only else spec.action_names,
-            relative_actions=() if videos_only else spec.relative_actions,
-            origin=settings,
+            action_names=() if settings["videos_only"] else spec.action_names,
+            relative_actions=() if settings["videos_only"] else spec.relative_actions,
+            origin=origin,
         )
-    check_origin(out, settings, made="recorded")
+    check_origin(out, origin, made="recorded")
     return DatasetWriter.resume(out)
 
 
