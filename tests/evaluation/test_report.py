@@ -5,6 +5,7 @@ from typing import Any
 from rich.table import Table
 
 from video2act.evaluation.report import evaluation_tables, heading, rate_text
+from video2act.files.evaluation_folder import control_of, is_control
 
 RATE = {"successes": 43, "n_episodes": 50, "wilson_95": [0.738, 0.930]}
 PERCENTILES = {"n": 100, "p50": 0.0172, "p95": 0.02, "p99": 0.03}
@@ -41,6 +42,13 @@ def test_tables_hold_the_numbers():
 def test_a_control_says_that_it_is_one():
     assert "BLIND" in heading(info(blind=True))
     assert "BLIND" not in heading(info())
+    shifted = info()
+    shifted["settings"]["visual_shift"] = "mixed"
+    assert "scenes LOOK OTHERWISE: mixed" in heading(shifted)
+    assert control_of(shifted) == "visual shift: mixed"
+    assert control_of(info()) == ""
+    assert is_control(shifted)
+    assert not is_control(info())
 
 
 def test_staleness_measured_on_a_machine_that_is_too_slow_is_qualified():
