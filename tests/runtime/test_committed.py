@@ -5,6 +5,7 @@ import pytest
 from runtime_fakes import FPS, MOTION, FakeEnvironment, FakeSystem
 
 from video2act.config import RuntimeConfig, SimulatedLatency
+from video2act.limits import Limits
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.control_loop import run_episode
 from video2act.runtime.dual_policy import DualPolicy
@@ -35,6 +36,13 @@ class TestCommitted:
         runner = Runner(system, execute_steps=4, overlap="rtc", simulate_latency=SimulatedLatency(system1=latency_s))
         run_episode(FakeEnvironment(6), runner, seed=0)
         assert system.asked[0] == ([4.0, 5, 6, 7], num_frozen)
+
+    def test_a_plan_continues_the_actions_as_they_are_clamped(self):
+        """It continued actions that were never sent."""
+        system = Continuing(horizon=8)
+        limits = Limits((-1.0, -1.0), (5.5, 5.5))
+        run_episode(FakeEnvironment(6), Runner(system, execute_steps=4, overlap="rtc", limits=limits), seed=0)
+        assert system.asked[0] == ([4.0, 5, 5.5, 5.5], 0)
 
     def test_a_plan_that_continues_sees_past_images_too(self):
         system = Continuing()

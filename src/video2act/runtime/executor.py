@@ -159,7 +159,7 @@ class Executor:
         rest = self._queue.rest(observation.time) if self._continues and is_on_plan else None
         if rest is not None and self._plan is not None:
             num_frozen = min(len(rest), steps_of(self._planner.expected_s(), 1 / self._plan.chunk.period))
-            committed = self._as_trained(Committed(rest, num_frozen))
+            committed = self._as_trained(Committed(self.guard.as_sent(rest), num_frozen))
         self._begun_at = observation.time
         self._planner.begin(observation, committed)
         return self._planner.take(observation.time)

@@ -77,6 +77,11 @@ class Guard:
             np.where(is_outside, self._limits.clamp(action), action), "action_outside_limits", problem + "clamped"
         )
 
+    def as_sent(self, planned: Float[np.ndarray, "n a"]) -> Float[np.ndarray, "n a"]:
+        """Actions as they will be sent, for a plan that continues them. One that may not be sent stays as planned."""
+        checked = [self.check(action).action for action in planned]
+        return np.stack([action if sent is None else sent for action, sent in zip(planned, checked, strict=True)])
+
     def hold(self, last: Float[np.ndarray, "a"]) -> Float[np.ndarray, "a"]:
         """The action that keeps the robot where the last one sent it."""
         return np.where(self.is_relative, 0, last).astype(last.dtype) if self.is_relative.any() else last.copy()
