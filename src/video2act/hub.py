@@ -114,10 +114,11 @@ def _some(tasks: Sequence[str], number: int = 5) -> str:
 def _data(run: Path | None) -> str:
     sets = load_trained_datasets(run) if run else ()
     rows = [(data.name, data.robot, data.episodes, data.frames, _some(data.tasks)) for data in sets]
-    labels = [f"{data.name}: {data.labels}." for data in sets if data.labels]
+    notes = [f"{data.name}: {data.labels}." for data in sets if data.labels]
+    notes += [f"{data.name}: recorded with --visual-shift {data.visual_shift}." for data in sets if data.visual_shift]
     if not rows:
         return "Not recorded."
-    return "\n\n".join([markdown_table(("dataset", "robot", "episodes", "frames", "tasks"), rows), *labels])
+    return "\n\n".join([markdown_table(("dataset", "robot", "episodes", "frames", "tasks"), rows), *notes])
 
 
 def _success(evaluations: list[dict[str, Any]]) -> str:

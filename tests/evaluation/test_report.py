@@ -44,7 +44,7 @@ def test_a_control_says_that_it_is_one():
     assert "BLIND" not in heading(info())
     shifted = info()
     shifted["settings"]["visual_shift"] = "mixed"
-    assert "scenes LOOK OTHERWISE: mixed" in heading(shifted)
+    assert "SHIFTED scenes: mixed" in heading(shifted)
     assert control_of(shifted) == "visual shift: mixed"
     assert control_of(info()) == ""
     assert is_control(shifted)

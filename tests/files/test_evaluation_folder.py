@@ -66,6 +66,7 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], object]] = {
     "metrics: successes[0]: expected bool, got 1": lambda info: info["per_task"][0]["metrics"].update(successes=[1, 0]),
     "fake:a has 1 and 2 episodes": lambda info: info["per_task"][0]["metrics"]["seeds"].pop(),
     "settings: instruction: expected str, got 7": lambda info: info["settings"].update(instruction=7),
+    "visual_shift: 'x | y' is not one of": lambda info: info["settings"].update(visual_shift="x | y"),
     "latency_s has no system2": lambda info: info["latency_s"].pop("system2"),
 }
 

@@ -7,8 +7,9 @@ from video2act.config.checks import CheckedConfig, NonNegative
 
 Fit = Literal["letterbox", "crop", "stretch"]
 Orientation = Literal["upright", "lerobot"]
-VisualShiftName = Literal["colours", "light", "camera", "distractor", "mixed"]
 """lerobot: mirrored left-right, as LeRobot, openpi and published checkpoints have LIBERO's pictures"""
+VisualShiftName = Literal["colours", "light", "camera", "distractor", "mixed"]
+"""how scenes look otherwise than in training: `envs/visual_shift.py`"""
 
 
 @dataclass(frozen=True)

@@ -67,8 +67,8 @@ class EvaluateOptions(CheckedConfig):
     instruction: str | None = None
     """control: the policy gets this instruction instead of the environment's"""
     visual_shift: VisualShiftName | None = None
-    """control: a simulator's scenes look otherwise, each in its own way. colours, light, camera (turned by up to 5
-    degrees), distractor (a ball flies through the picture), mixed (each scene one of these). Physics stays"""
+    """control: a simulator's scenes look otherwise, each in its own way. colours, light, camera (turned by 3 to 6
+    degrees), distractor (a disc moves across the picture), mixed (each scene one of these). Physics stays"""
     expert: bool = True
     """let the environment's scripted expert play the same seeds; an environment of your own has none"""
     workers: Processes | None = None

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from video2act.config import Orientation
 from video2act.config.checks import check_relative_actions, shown
+from video2act.config.frames import VisualShiftName
 from video2act.config.plain import parse_json, read_json
 from video2act.data.dataset_files import DatasetError
 from video2act.data.lerobot_format import ACTION, DatasetInfo
@@ -50,6 +51,17 @@ def orientation_of(origin: Mapping[str, Any], root: Path, *, info: DatasetInfo) 
         known = ", ".join(get_args(Orientation))
         raise DatasetError(f"{root / ORIGIN_PATH}: orientation is {word!r}, known are {known}", "correct it")
     return word
+
+
+def visual_shift_of(origin: Mapping[str, Any], root: Path) -> str:
+    """How the recorded scenes look otherwise than usual; empty if they do not.
+
+    Raises DatasetError: the record is no visual shift."""
+    word = origin.get("visual_shift")
+    if word is not None and word not in get_args(VisualShiftName):
+        known = ", ".join(get_args(VisualShiftName))
+        raise DatasetError(f"{root / ORIGIN_PATH}: visual_shift is {shown(word)}, known are {known}", "correct it")
+    return word or ""
 
 
 def environment_of(origin: Mapping[str, Any], root: Path) -> str | None:

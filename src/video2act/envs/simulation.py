@@ -149,12 +149,11 @@ class Cameras:
         for name in self._names:
             with self._only_in_view(data, self._mirrored.get(name, name)) as camera:
                 self._renderer.update_scene(data, camera)
-            if shift is not None:
-                shift.add_to(self._renderer.scene, self._model, data, camera=self._model.camera(camera).id)
             image = self._renderer.render()
             if name in self._upside_down:
                 image = np.ascontiguousarray(image[::-1, ::-1])
-            images[name] = np.ascontiguousarray(image[:, ::-1]) if name in self._mirrored else image
+            image = np.ascontiguousarray(image[:, ::-1]) if name in self._mirrored else image
+            images[name] = image if shift is None else shift.finish(image, name)
         return images
 
     def close(self) -> None:

@@ -30,7 +30,7 @@ def heading(info: dict[str, Any]) -> str:
     if settings["instruction"] is not None:
         notes.append(f"instruction replaced by {settings['instruction']!r}")
     if settings.get("visual_shift"):
-        notes.append(f"scenes LOOK OTHERWISE: {settings['visual_shift']}")
+        notes.append(f"SHIFTED scenes: {settings['visual_shift']}")
     if note := _frames_note(settings):
         notes.append(note)
     if settings.get("simulate_latency"):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import median
+from textwrap import shorten
 from typing import Any
 
 from video2act.evaluation.traces import read_traces
@@ -67,7 +68,7 @@ class Results:
     @property
     def name(self) -> str:
         """What is special about it: its folder, and that it is a control."""
-        control, folder = control_of(self.info), self.folder.name
+        control, folder = shorten(control_of(self.info), 60), self.folder.name
         return folder if control in (folder, "") else f"{folder} (control: {control})"
 
     @property

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from video2act.config.checks import check, shown
+from video2act.config.files import build
+from video2act.config.frames import VisualShiftName
 from video2act.config.plain import damage_named, read_json
 from video2act.files.run_folder import CONFIG_FILE, policy_fingerprint
 
@@ -73,6 +75,8 @@ def read_evaluation(place: Path) -> dict[str, Any]:
     with damage_named(path, f"name what `video2act eval` wrote{again}"):
         info = read_json(path)
         _check_form(info, FORM, "it")
+        # older ones have none
+        build(VisualShiftName | None, info["settings"].get("visual_shift"), where="visual_shift")
         for task in info["per_task"]:
             counts = {len(task["metrics"][name]) for name in METRICS} | {task["success"]["n_episodes"]}
             check(len(counts) == 1, f"{env_of(task)} has {' and '.join(map(str, sorted(counts)))} episodes")

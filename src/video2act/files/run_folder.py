@@ -59,6 +59,8 @@ class TrainedDataset(CheckedConfig):
     """of the robot's cameras; older run folders have none"""
     labels: str = ""
     """how well actions were labelled that were not recorded"""
+    visual_shift: str = ""
+    """how the scenes look otherwise than usual"""
 
 
 BACKBONE_FILE = "backbone.json"

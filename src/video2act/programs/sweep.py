@@ -61,6 +61,7 @@ def sweep(run: Path | str, env: str, *, show: bool = False, **options: Any) -> P
         if chosen.image_size is None and not rows:  # all points alike
             shown = info["settings"].get("image_size")
         asked = {"env": envs, "seeds": seeds, "image_size": shown, "runtime": asdict(chosen.runtime)}
+        asked |= {"blind": False, "instruction": None, "visual_shift": None}
         _check_same(info["settings"], folder, **asked)
         # by its fingerprint, not by its path, which may be spelt in several ways; older evaluations have none
         is_same = info.get("policy_fingerprint") or Path(info["settings"]["run"] or "").resolve() == run.resolve()
