@@ -49,6 +49,7 @@ def write(
     described: dict[str, Any] = {"fps": 20.0, "robot": "arm", "image_size": 32, "state_names": ("x", "y")} | options
     names = actions if has_action else ()
     origin = {"environment": ENVIRONMENT, "videos_only": not has_action}
+    origin |= {} if has_action else {"visual_shift": "colours"}
     writer = DatasetWriter.create(root, cameras=cameras, action_names=names, origin=origin, **described)
     side = described["image_size"]
     with writer:
@@ -105,6 +106,7 @@ class TestLabels:
         assert (labels >= recorded.min(axis=0)).all()
         assert (labels <= recorded.max(axis=0)).all()
         assert load_origin(labelled)["environment"] == ENVIRONMENT  # an evaluation refuses the same scenes
+        assert load_origin(labelled)["visual_shift"] == "colours"
 
     def test_the_error_and_the_baselines_are_recorded_and_shown(self, labelled: Path):
         labels = load_labels(labelled)

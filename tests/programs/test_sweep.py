@@ -1,6 +1,7 @@
 """The two curves of a sweep: which evaluations are run, what is written, and that an interrupted one goes on."""
 
 import csv
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,14 @@ def test_what_is_done_is_not_repeated_and_what_is_something_else_is_refused(call
             episodes=10,
             runtime=RuntimeConfig(overlap="temporal_ensemble"),
         )
+    info = run / "sweep/refresh_every_1/eval_info.json"
+    for name, value in (("blind", True), ("instruction", "wave"), ("visual_shift", "light")):
+        read = json.loads(before := info.read_text())
+        read["settings"][name] = value
+        info.write_text(json.dumps(read))
+        with pytest.raises(ValueError, match=rf"refresh_every_1 holds an evaluation with {name} = {value}, not"):
+            sweep(run, "fake:a", refresh_every=(1,), latency_ms=(), episodes=10)
+        info.write_text(before)
     (run / "model.safetensors").write_text("trained anew")
     with pytest.raises(ValueError, match=r"refresh_every_1 evaluated another policy than .* has now; remove it"):
         sweep(run, "fake:a", refresh_every=(1,), latency_ms=(), episodes=10)

@@ -144,7 +144,7 @@ def test_a_plan_in_the_making_is_dropped_when_a_person_takes_over():
     watching = Watching()
     with Runner(FakeSystem(), system1="thread", execute_steps=2, watch=watching) as runner:
         keys = QueuedKeys([[], [], ["tab"], [], [], ["tab"]])
-        Live(Robot(), runner, keys=keys, show=id, jog=np.ones(2)).episode(0)
+        Live(Robot(100), runner, keys=keys, show=id, jog=np.ones(2)).episode(0)  # two seconds, for a busy machine
     after = [made for taken, made in watching.plans if taken > 4.5 / FPS]
     assert after
     assert min(after) > 4.5 / FPS, "no plan from before the correction"

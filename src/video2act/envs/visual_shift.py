@@ -31,7 +31,8 @@ TURN_DEG = (3.0, 6.0)
 DISC_RADIUS, DISC_SPEED = 0.05, (0.3, 0.9)
 """in heights of the picture, and heights a second"""
 DISC_HUE = (0.5, 0.85)
-"""cyan to pink: what is handled in the simulators here is yellow, red or green"""
+"""cyan to pink: most that is handled in the simulators here is yellow, red or green (ALOHA's insertion has a blue
+socket)"""
 
 DEFAULT_RGBA = (0.5, 0.5, 0.5, 1.0)
 """MuJoCo: a part of another colour shows it in place of its material's"""
