@@ -13,7 +13,7 @@ import pytest
 from serving_fakes import CONTRACT, Client, CountingPolicy, message, serving
 from test_server import get, wait_until
 from websockets.client import ClientProtocol
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.uri import parse_uri
 
 from video2act.config import ConnectionLimits
