@@ -143,9 +143,9 @@ SCENE = """<mujoco>
 
 
 def test_fifty_scenes_show_each_shift_equally_often() -> None:
-    """Of the study's fifty scenes, 18 had another camera and 6 other colours."""
+    """Eighteen of the study's fifty scenes had a turned camera, and only six had other colours."""
     drawn = [VisualShift(MIXED, seed, 0.0).of_scene for seed in range(5000, 5050)]
-    assert sorted(drawn.count(name) for name in VISUAL_SHIFTS[:-1]) in ([12, 12, 13, 13],)
+    assert sorted(drawn.count(name) for name in VISUAL_SHIFTS[:-1]) == [12, 12, 13, 13]
     assert drawn[:4] != drawn[4:8] or drawn[:4] != drawn[8:12]
 
 

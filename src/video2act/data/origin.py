@@ -47,21 +47,22 @@ def orientation_of(origin: Mapping[str, Any], root: Path, *, info: DatasetInfo) 
     Raises DatasetError: another word."""
     is_form = {"image", "image2"} <= info.cameras.keys() and [len(info.state_names), len(info.action_names)] == [8, 7]
     word = origin.get("orientation", "lerobot" if is_form else "upright")
-    if word not in get_args(Orientation):
-        known = ", ".join(get_args(Orientation))
-        raise DatasetError(f"{root / ORIGIN_PATH}: orientation is {word!r}, known are {known}", "correct it")
-    return word
+    return _known(word, get_args(Orientation), "orientation", root)
 
 
-def visual_shift_of(origin: Mapping[str, Any], root: Path) -> str:
+def load_visual_shift(root: Path) -> str:
     """How the recorded scenes look otherwise than usual; empty if they do not.
 
     Raises DatasetError: the record is no visual shift."""
-    word = origin.get("visual_shift")
-    if word is not None and word not in get_args(VisualShiftName):
-        known = ", ".join(get_args(VisualShiftName))
-        raise DatasetError(f"{root / ORIGIN_PATH}: visual_shift is {shown(word)}, known are {known}", "correct it")
-    return word or ""
+    word = load_origin(root).get("visual_shift")
+    return "" if word is None else _known(word, get_args(VisualShiftName), "visual_shift", root)
+
+
+def _known(word: Any, words: tuple[str, ...], name: str, root: Path) -> Any:
+    if word not in words:
+        known = ", ".join(words)
+        raise DatasetError(f"{root / ORIGIN_PATH}: {name} is {shown(word)}, known are {known}", "correct it")
+    return word
 
 
 def environment_of(origin: Mapping[str, Any], root: Path) -> str | None:

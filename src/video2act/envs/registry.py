@@ -91,13 +91,15 @@ def make_environment(
     """
     family, _, task = name.partition(":")
     own = None if family in FAMILIES else _own(name, cameras)
-    if own is not None and max_steps is not None:
-        own.close()
-        raise ValueError(f"{name} has a time limit of its own; leave max_steps={max_steps} out")
-    if own is not None and visual_shift is not None:
-        own.close()
-        raise ValueError(f"{name} draws its own pictures; leave visual_shift={visual_shift!r} out")
     if own is not None:
+        problem = ""
+        if max_steps is not None:
+            problem = f"has a time limit of its own; leave max_steps={max_steps} out"
+        elif visual_shift is not None:
+            problem = f"draws its own pictures; leave visual_shift={visual_shift!r} out"
+        if problem:
+            own.close()
+            raise ValueError(f"{name} {problem}")
         return OwnEnvironment(own, name)
     _check_known(name)
     chosen: dict[str, Any] = {"cameras": cameras, "image_size": image_size, "max_steps": max_steps}

@@ -14,7 +14,6 @@ import numpy as np
 from video2act.clips import FrameHistory, ImageHistory
 from video2act.config import PolicyConfig, StreamConfig
 from video2act.config.files import build
-from video2act.config.frames import VisualShiftName
 from video2act.envs import make_environment
 from video2act.evaluation.attention import Attention, attend
 from video2act.evaluation.episodes import Instructed
@@ -56,7 +55,7 @@ def see(title: str, episode: EpisodeOutcome, *, trace: Trace, config: PolicyConf
     instruction = settings["instruction"]
     # older files have none
     image_size = build(tuple[int, int] | None, settings.get("image_size"), where="image_size")
-    shift = build(VisualShiftName | None, settings.get("visual_shift"), where="visual_shift")
+    shift = settings.get("visual_shift")
     environment = make_environment(episode.env, config.all_cameras or None, image_size=image_size, visual_shift=shift)
     with closing(environment):
         shown = environment if instruction is None else Instructed(environment, instruction)

@@ -18,7 +18,7 @@ from video2act.data.frame_store import GIB
 from video2act.data.labels import DimensionError, Labels, labelled_form, recorded_parts
 from video2act.data.lerobot_format import INFO_PATH
 from video2act.data.lerobot_reader import statistics
-from video2act.data.origin import visual_shift_of
+from video2act.data.origin import load_visual_shift
 from video2act.files.atomic import write_text
 from video2act.files.weights import load_weights, save_weights
 from video2act.progress import track
@@ -136,7 +136,7 @@ def _write(
     environments = {load_origin(part.root).get("environment") for part in recorded_parts(videos)}
     if environments != {None} and len(environments) == 1:  # so that an evaluation refuses the same scenes
         origin = {"environment": environments.pop(), **origin}
-    shifts = {visual_shift_of(load_origin(part.root), part.root) for part in recorded_parts(videos)}
+    shifts = {load_visual_shift(part.root) for part in recorded_parts(videos)}
     if shifts != {""}:
         origin = {"visual_shift": shifts.pop() if len(shifts) == 1 else "mixed", **origin}
     if (out / INFO_PATH).is_file():

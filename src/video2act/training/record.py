@@ -10,7 +10,7 @@ from torch import Tensor
 from video2act.data import Dataset, LeRobotDataset, as_view
 from video2act.data.embodied import EmbodiedDataset
 from video2act.data.labels import load_labels
-from video2act.data.origin import load_origin, visual_shift_of
+from video2act.data.origin import load_visual_shift
 from video2act.data.seeds import Part, recorded_seeds
 from video2act.files.atomic import write_text
 from video2act.files.run_folder import DATA_FILE, INSTRUCTIONS_FILE, ROBOTS, SCENES_FILE
@@ -62,7 +62,7 @@ def describe_part(dataset: LeRobotDataset, episodes: tuple[int, ...], *, is_own:
         is_own: it is of the policy's robot, so that an evaluation shows frames of its size.
     """
     used, labels = as_view(dataset).select([episodes]), load_labels(dataset.root)
-    shift = visual_shift_of(load_origin(dataset.root), dataset.root)
+    shift = load_visual_shift(dataset.root)
     return {
         "name": dataset.root.name,
         "robot": dataset.robot,

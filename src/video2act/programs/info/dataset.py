@@ -10,7 +10,7 @@ from video2act.config import PolicyConfig
 from video2act.data import LeRobotDataset
 from video2act.data.labels import load_labels
 from video2act.data.lerobot_format import DEFAULT_FEATURES
-from video2act.data.origin import load_origin, look_relative, visual_shift_of
+from video2act.data.origin import load_visual_shift, look_relative
 from video2act.frames import describe_fit, fit_problem, frame_uses
 from video2act.presets import PRESETS, DataSpec, make_preset
 from video2act.programs.info.tables import as_text, facts
@@ -51,7 +51,7 @@ def _summary(dataset: LeRobotDataset) -> Table:
         ("action", _joined(dataset.info.action, dataset.action_dim or 0)),
         ("relative", ", ".join(dataset.relative_actions) or _unrecorded(dataset)),
         *([("labels", str(labels))] if (labels := load_labels(dataset.root)) else []),
-        *([("visual shift", shift)] if (shift := visual_shift_of(load_origin(dataset.root), dataset.root)) else []),
+        *([("visual shift", shift)] if (shift := load_visual_shift(dataset.root)) else []),
         ("on disk", f"{size / 2**20:.1f} MiB"),
         ("fingerprint", f"{dataset.fingerprint[:16]}, the same for the same data as training reads it"),
     )
