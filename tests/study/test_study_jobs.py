@@ -1,6 +1,7 @@
 """What a study's yaml file becomes: commands that share what they can, checked before the first is run."""
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def test_every_committed_study_is_valid(path: Path):
     assert len(config.seeds) >= 3
     for part in (None, *config.slices):
         plan_jobs(replace(load_study(path, part), seeds=config.seeds[:1]), path.parent)
-    jobs = plan_jobs(smoke, path.parent).needed(config.slices["smoke"].arms, smoke.seeds).values()
+    jobs = plan_jobs(smoke, path.parent).needed(product(config.slices["smoke"].arms, smoke.seeds)).values()
     for job in {job.kind: job for job in jobs}.values():  # parsing takes its time
         parsed(job.words)
 
@@ -44,7 +45,7 @@ def test_every_committed_study_is_valid(path: Path):
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
 def test_every_job_of_a_committed_study_is_a_command(path: Path):
     config = load_study(path, None)
-    for job in plan_jobs(config, path.parent).needed(config.arms, config.seeds[:1]).values():
+    for job in plan_jobs(config, path.parent).needed(product(config.arms, config.seeds[:1])).values():
         parsed(job.words)
 
 

@@ -250,6 +250,8 @@ class StudyOptions(CheckedConfig):
     """list the jobs with an estimate of their time, and run nothing"""
     report_only: bool = False
     """write the report of what is done, and run nothing"""
+    results: tuple[Path, ...] = ()
+    """results.json of this study from other machines; the arms and seeds that they hold are not run again"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from video2act.config.study import StudyConfig, StudyOptions, known
 from video2act.files.atomic import write_text
 from video2act.files.lock import FolderLock
 from video2act.runtime.pool import num_workers, open_pool
+from video2act.study.elsewhere import joined, named_first, read_elsewhere
 from video2act.study.jobs import StudyJob, load_study, plan_jobs
 from video2act.study.made_from import check_made_from
 from video2act.study.named import STUDY_FILE, check_same, name_primary
@@ -47,7 +48,9 @@ def study(options: StudyOptions) -> Path | str:
     config = load_study(options.study, options.slice)
     arms, seeds = _part(config, options)
     plan, out = plan_jobs(config, options.study.absolute().parent), options.out.absolute()
-    jobs = plan.needed(arms, seeds)
+    elsewhere = read_elsewhere(options.results, plan, part=options.slice)
+    there = {(arm, seed) for other in elsewhere for arm, found in other.outcomes.items() for seed in found}
+    jobs = plan.needed({(arm, seed) for arm in arms for seed in seeds} - there)
     if len(config.seeds) < FEWEST_SEEDS and options.slice is None:
         number, smallest = len(config.seeds), 2 / 2 ** len(config.seeds)
         print(f"note: with {number} training seeds p is {smallest:g} at least; {FEWEST_SEEDS} can show a difference")
@@ -57,13 +60,13 @@ def study(options: StudyOptions) -> Path | str:
             listed = f"seed{'s' * (len(missing) > 1)} {', '.join(map(str, missing))}"
             first = plan.results[arm, missing[0]]
             print(f"note: the results of arm {arm}, {listed}, are not there yet, and count as missing: {first}")
-    if options.report_only and not out.is_dir():
+    if options.report_only and not out.is_dir() and not elsewhere:
         raise FileNotFoundError(f"{out} does not exist, so there is nothing to report; name the folder of a study")
     check_kind(out, "a study", own=STUDY_FILE)
     check(not out.is_file(), f"out={out} is a file; name a folder")
     check_same(out, config)
     evaluations = read_evaluations(plan, out)
-    results = results_of(plan, evaluations)  # checked before anything runs
+    results = joined(results_of(plan, evaluations), elsewhere)  # checked before anything runs
     for note in origin_notes(plan, evaluations):
         print(f"note: {note}")
     done = {name for name, job in plan.jobs.items() if is_finished(out, job)}
@@ -75,15 +78,16 @@ def study(options: StudyOptions) -> Path | str:
         return time_table(jobs, out, done=done)
     from video2act.study.report import write_report  # scipy: after the input was checked, before any job
 
-    failed: list[Outcome] = []
+    report, failed = partial(write_report, plan, out, part=options.slice, elsewhere=elsewhere), list[Outcome]()
     if not options.report_only:
         out.mkdir(parents=True, exist_ok=True)
         with FolderLock(out, "a study"):
             # what is refused, or reports alone, names no contrast
-            name_primary(out, config.primary, done={arm: tuple(found) for arm, found in results.items()})
+            done_of = {arm: tuple(found) for arm, found in results.items()}
+            name_primary(out, config.primary, done=done_of, elsewhere=named_first(elsewhere))
             write_text(out / STUDY_FILE, to_json(config))
-            failed = _run(jobs, done, options=options, report=partial(write_report, plan, out, part=options.slice))
-    table = write_report(plan, out, part=options.slice)
+            failed = _run(jobs, done, options=options, report=report)
+    table = report()
     if failed:
         listed = "\n".join(f"  {outcome.job.name}: {outcome.error}" for outcome in failed)
         raise StudyFailedError(

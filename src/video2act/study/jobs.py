@@ -3,7 +3,7 @@
 A job is a command line that anybody can type, run in the study's folder. Arms that ask for the same training share it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,8 @@ class StudyPlan:
     """The jobs of a study by name, in the order in which they are begun."""
 
     config: StudyConfig
+    folder: Path
+    """of the yaml file"""
     jobs: dict[str, StudyJob] = field(default_factory=dict)
     results: dict[tuple[str, int], str] = field(default_factory=dict)
     """the eval_info.json of each arm and training seed, seen from the study's folder"""
@@ -73,9 +75,9 @@ class StudyPlan:
         self.jobs[job.name] = job
         return job.name
 
-    def needed(self, arms: Any, seeds: Any) -> dict[str, StudyJob]:
-        """The jobs that these arms and seeds need."""
-        chosen = {f"eval_{arm}_seed{seed}" for arm in arms for seed in seeds}
+    def needed(self, evaluated: Iterable[tuple[str, int]]) -> dict[str, StudyJob]:
+        """The jobs that the evaluations of these arms and seeds need."""
+        chosen = {f"eval_{arm}_seed{seed}" for arm, seed in evaluated}
         found, left = set[str](), [name for name in self.jobs if name in chosen]
         while left:
             name = left.pop()
@@ -123,8 +125,8 @@ def plan_jobs(config: StudyConfig, folder: Path) -> StudyPlan:
     Raises:
         FileNotFoundError, ValueError: something that a job would refuse.
     """
-    plan = StudyPlan(config)
-    made = _Made(plan, folder)
+    plan = StudyPlan(config, folder)
+    made = _Made(plan)
     for env in (*config.env, *(env for arm in config.arms.values() for env in arm.env)):
         _check_environment(env)
         limit, wanted = num_scenes(env), config.scenes.episodes
@@ -181,7 +183,6 @@ class _Made:
     """Adds jobs to a plan. Each method returns a folder, and the job that makes it, if one does."""
 
     plan: StudyPlan
-    folder: Path
     begun: list[str] = field(default_factory=list)
     """datasets whose makings are planned now, each made from the next"""
 
@@ -223,7 +224,7 @@ class _Made:
         return [folder for folder, _ in found], tuple(dict.fromkeys(need for _, needs in found for need in needs))
 
     def _placed_at(self, path: Any) -> Path:
-        return (self.folder / Path(str(path)).expanduser()).resolve()
+        return (self.plan.folder / Path(str(path)).expanduser()).resolve()
 
     def _placed(self, options: Plain) -> tuple[Plain, list[str]]:
         """Options with their files and folders as absolute paths, and these paths."""

@@ -1,10 +1,11 @@
 """When the primary contrast of a study was named: a contrast that was chosen after the results says less."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from video2act.config.checks import check
 from video2act.config.files import build
@@ -39,20 +40,25 @@ def check_same(folder: Path, config: StudyConfig) -> None:
         check(name == config.name, f"{folder} holds the study {name!r}, not {config.name!r}; choose another out")
 
 
-def name_primary(folder: Path, contrast: Contrast, *, done: Mapping[str, Collection[int]]) -> None:
+def name_primary(
+    folder: Path, contrast: Contrast, *, done: Mapping[str, Collection[int]], elsewhere: Sequence[Named] = ()
+) -> None:
     """Record the primary contrast of a study's folder, if it is another one than before. Args: as `named_with`."""
     before = _read_named(folder)
-    if (named := named_with(folder, contrast, done=done)) != before:
+    if (named := named_with(folder, contrast, done=done, elsewhere=elsewhere)) != before:
         write_text(folder / NAMED_FILE, json.dumps([asdict(each) for each in named], indent=2) + "\n")
 
 
-def named_with(folder: Path, contrast: Contrast, *, done: Mapping[str, Collection[int]]) -> list[Named]:
+def named_with(
+    folder: Path, contrast: Contrast, *, done: Mapping[str, Collection[int]], elsewhere: Sequence[Named] = ()
+) -> list[Named]:
     """The primary contrasts of a study's folder, the oldest first, with this one as the last; nothing is written.
 
     Args:
         done: arm -> training seeds whose evaluation is there. A contrast that is replaced before any is, is forgotten.
+        elsewhere: those of another machine, whose results are among these; they count where the folder has none.
     """
-    named, num_done = _read_named(folder), sum(map(len, done.values()))
+    named, num_done = _read_named(folder) or list(elsewhere), sum(map(len, done.values()))
     if named and _judged(named[-1].contrast) == _judged(contrast):
         return named
     if not named:  # evaluations from elsewhere may be there; they count where they show this contrast
@@ -71,10 +77,15 @@ def _read_named(folder: Path) -> list[Named]:
     if not path.is_file():
         return []
     with damage_named(path, "remove it, and the primary contrast counts as named now"):
-        return [
-            Named(build(Contrast, each["contrast"], where=str(path)), str(each["time"]), int(each["num_done"]))
-            for each in read_json(path)
-        ]
+        return parse_named(read_json(path), where=path)
+
+
+def parse_named(plain: list[dict[str, Any]], *, where: Path) -> list[Named]:
+    """Raises ValueError, LookupError or TypeError: it is none."""
+    return [
+        Named(build(Contrast, each["contrast"], where=str(where)), str(each["time"]), int(each["num_done"]))
+        for each in plain
+    ]
 
 
 def _judged(contrast: Contrast) -> tuple[str, str, float | None]:

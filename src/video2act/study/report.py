@@ -5,7 +5,7 @@ The primary contrast stands first, whatever it says. What is missing is listed.
 
 import json
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from video2act.evaluation.comparison import (
     untested_pairs,
 )
 from video2act.files.atomic import write_text
+from video2act.study.elsewhere import Elsewhere, commands, joined, named_first
+from video2act.study.elsewhere import notes as elsewhere_notes
 from video2act.study.jobs import StudyJob, StudyPlan
 from video2act.study.named import Named, named_with
 from video2act.study.plots import draw
@@ -57,34 +59,40 @@ def write_report(
     *,
     part: str | None = None,
     is_last: bool = True,
+    elsewhere: Sequence[Elsewhere] = (),
 ) -> Path:
     """Write what is known so far; returns the path of `table.md`.
 
     Args:
         part: the slice that it is of. The goal is the whole study's, and is not judged then.
         is_last: draw the plots and write `study.html`, too.
+        elsewhere: results of other machines, which count like those of this one.
     Raises:
         ValueError: an evaluation was made on other scenes.
     """
     config, seeds = plan.config, plan.config.seeds
     arms = (config.slices[part].arms if part else ()) or tuple(config.arms)
     evaluations = read_evaluations(plan, folder)
-    found = results_of(plan, evaluations)
+    here = results_of(plan, evaluations)
+    found = joined(here, elsewhere)
     results = {arm: found[arm] for arm in arms if arm in found}
     rates = {arm: rate(outcomes) for arm, outcomes in results.items()}
     primary, secondary = _differences(plan, results)
     records = [(job, record) for job in plan.jobs.values() if (record := read_record(folder, job))]
-    costs, notice = _costs(records), _slice(plan, part)
-    named = named_with(folder, config.primary, done={arm: tuple(outcomes) for arm, outcomes in found.items()})
+    costs, made_from, notice = _costs(records), _made_from(records), _slice(plan, part)
+    done = {arm: tuple(outcomes) for arm, outcomes in found.items()}
+    named = named_with(folder, config.primary, done=done, elsewhere=named_first(elsewhere))
+    sources = [source for other in elsewhere for source in other.sources]
     notes = (left_out_note(plan, folder), size_note(plan, evaluations))
     notes += (*version_notes(plan, evaluations), *origin_notes(plan, evaluations))
+    notes += tuple(elsewhere_notes(elsewhere, here, made_from=made_from))
     sections = [
         _primary(plan, results, named, has_goal=part is None),
         _arms(plan, results, rates=rates, seeds=seeds, notes=notes),
         *_contrasts(plan, primary, secondary, reasons=tuple(_reasons(plan, results, has_goal=part is None))),
         _plans(plan, arms),
         _missing(plan, results, arms=arms, seeds=seeds),
-        _compute(costs),
+        _compute([costs, *(source.compute for source in sources)]),
     ]
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "table.md", to_markdown(config.name, [Section("", (*notice, config.question)), *sections]))
@@ -98,8 +106,11 @@ def write_report(
         "scenes": {
             arm: {seed: "".join("01"[int(w)] for w in won) for seed, won in results[arm].items()} for arm in results
         },
-        "made_from": _made_from(records),
+        "commands": {arm: commands(plan, arm) for arm in results},
+        "named": [asdict(each) for each in named],
+        "made_from": made_from,
         "compute": costs,
+        "elsewhere": [asdict(source) for source in sources],
     }
     write_text(folder / "results.json", json.dumps(content, indent=2) + "\n")
     if is_last and results:
@@ -285,10 +296,14 @@ def _made_from(records: Records) -> dict[str, str]:
     return {place: found for place, found in sorted(places.items()) if not place.startswith("policies/")}
 
 
-def _compute(costs: dict[str, Any]) -> Section:
+def _compute(machines: Sequence[dict[str, Any]]) -> Section:
+    """Args: machines: what each spent; this one first."""
+    told = [_spent(costs) for costs in machines if costs["machines"]]
+    return Section("Compute", tuple(told or ["Nothing was computed here."]))
+
+
+def _spent(costs: dict[str, Any]) -> str:
     spent = ", ".join(f"{kind} {seconds / 3600:.2f}" for kind, seconds in costs["cpu_seconds"].items())
-    if not costs["machines"]:
-        return Section("Compute", ("Nothing was computed here.",))
     machines = "; ".join(f"{each['cpu']}, {each['cores']} cores" for each in costs["machines"])
     versions = ", ".join(f"{name} {version}" for name, version in costs["versions"].items() if version)
     cut = costs["interrupted"]
@@ -296,4 +311,4 @@ def _compute(costs: dict[str, Any]) -> Section:
         f" {cut['attempts']} attempt{'s' * (cut['attempts'] > 1)} ended together with the study, after "
         f"{cut['seconds'] / 3600:.2f} hours, not counted in these numbers." * bool(cut["attempts"])
     )
-    return Section("Compute", (f"{told} Machine: {machines}. Versions: {versions}.",))
+    return f"{told} Machine: {machines}. Versions: {versions}."
