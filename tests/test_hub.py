@@ -50,7 +50,7 @@ def test_the_card_holds_config_data_and_success(policy: Video2Act, run: Path, tm
     assert card.startswith("---\nlibrary_name: video2act\n")
     assert "| stream motion | 9 frames of front, temporal_bandpass, encoded as a window |" in card
     assert "| push | sawyer | 100 | 6000 | push the puck |" in card
-    assert "| metaworld:push-v3 |  | 24/25 | 80-99 % | 25/25 | now |" in card
+    assert "| metaworld:push-v3 |  | 24/25 | 80-99 % | 25/25 | 1000 to 1024 | now |" in card
     assert (tmp_path / "policy/scenes.json").read_bytes() == (run / "scenes.json").read_bytes()
 
 
@@ -69,7 +69,8 @@ def test_the_card_names_a_path_that_works_and_what_was_evaluated(policy: Video2A
     policy.save_pretrained(tmp_path / "up/push", run)
     card = (tmp_path / "up/push/README.md").read_text()
     assert f'Video2Act.from_pretrained("{tmp_path}/up/push")' in card
-    assert f"video2act eval {tmp_path}/up/push --env metaworld:push-v3 metaworld:drawer-open-v3\n" in card
+    environments = "metaworld:push-v3 metaworld:drawer-open-v3"
+    assert f"video2act eval {tmp_path}/up/push --env {environments} --episodes 25 --seed 1000\n" in card
     assert "| metaworld:push-v3 | told: open it | 24/25 |" in card
 
 
@@ -77,7 +78,7 @@ def test_the_command_of_a_card_names_a_suite_by_its_name(policy: Video2Act, run:
     """Ten tasks of a suite made a command of 250 letters."""
     write_info(run / "eval/two", evaluation_info({f"libero:libero_object/{number}": [True] for number in range(10)}))
     policy.save_pretrained(tmp_path / "up", run)
-    assert "/up --env metaworld:push-v3 libero:libero_object\n" in (tmp_path / "up/README.md").read_text()
+    assert "/up --env metaworld:push-v3 libero:libero_object --episodes " in (tmp_path / "up/README.md").read_text()
 
 
 @pytest.mark.parametrize("file", ["data.json", "eval/one/eval_info.json"])

@@ -127,7 +127,7 @@ def test_it_runs_as_it_is_written(
     out = capsys.readouterr().out
     assert not [said for said in SAYS[path.stem] if said not in out], out
     if path.stem == FIRST:
-        assert names["policy"].folder == Path("runs/push")
+        assert names["policy"].folder == Path("runs/python/push")
         assert (names["config"].horizon, names["config"].system2.filter_on) == (16, "latents")
     if path.stem.startswith("10"):
         assert (tmp_path / "what_system2_sees.mp4").is_file()

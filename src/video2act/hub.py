@@ -60,14 +60,13 @@ def model_card(config: PolicyConfig, title: str, *, num_parameters: int, source:
     if run is not None and not run.is_dir():
         raise FileNotFoundError(f"{run} is not a run folder; leave it out, or name the folder that train wrote")
     evaluations = list(read_evaluations_of(run).values()) if run else []
-    environments = _named(dict.fromkeys(env_of(task) for info in evaluations for task in info["per_task"]))
     parts = [
         "---\nlibrary_name: video2act\npipeline_tag: robotics\ntags: [robotics, video2act, imitation-learning]\n---",
         f"# {title}",
         "A [Video2Act](https://arxiv.org/abs/2512.03044) policy: a slow system that reads video through a diffusion "
         "model, and a fast one that acts.",
         f'```python\nfrom video2act import Video2Act\n\npolicy = Video2Act.from_pretrained("{source}")\n```',
-        f"```sh\nvideo2act eval {source} --env {' '.join(environments)}\n```" if environments else "",
+        _command(source, evaluations) if evaluations else "",
         "## Policy",
         markdown_table(("", ""), _config_rows(config, num_parameters / 1e6)),
         "## Data",
@@ -95,6 +94,7 @@ def _config_rows(config: PolicyConfig, millions: float) -> list[tuple[str, Any]]
     rows.append(("video model", f"{backbone.name}, {source}"))
     for stream in config.system2.streams:
         how = f"{stream.num_frames} frames of {stream.camera}, {stream.filter.name}, encoded as a {stream.encoding}"
+        how += ", features scaled clip by clip (former.norm=clip)" * (stream.former.norm == "clip")
         rows.append((f"stream {stream.name}", how))
     return [*rows, ("System 2 refreshes", f"every {config.refresh_every} control steps")]
 
@@ -104,6 +104,15 @@ def _named(tasks: Collection[str]) -> list[str]:
     suites = [task.partition("/")[0] for task in tasks]
     named = (suite if suites.count(suite) > 3 else task for suite, task in zip(suites, tasks, strict=True))
     return list(dict.fromkeys(named))
+
+
+def _command(source: str, evaluations: list[dict[str, Any]]) -> str:
+    """What evaluates in all their environments, on the scenes of the newest one; of a control only if all are."""
+    environments = _named(dict.fromkeys(env_of(task) for info in evaluations for task in info["per_task"]))
+    newest = max(evaluations, key=lambda info: (not control_of(info), info["time"]))
+    seeds = newest["per_task"][0]["metrics"]["seeds"]
+    scenes = f"--episodes {len(seeds)} --seed {seeds[0]}"
+    return f"```sh\nvideo2act eval {source} --env {' '.join(environments)} {scenes}\n```"
 
 
 def _some(tasks: Sequence[str], number: int = 5) -> str:
@@ -131,9 +140,10 @@ def _success(evaluations: list[dict[str, Any]]) -> str:
             low, high = success["wilson_95"]
             counted, shown = (f"{of['successes']}/{of['n_episodes']}" if of else "not run" for of in (success, expert))
             interval = f"{100 * low:.0f}-{100 * high:.0f} %"
-            rows.append((env_of(task), control, counted, interval, shown, info["time"]))
+            seeds = task["metrics"]["seeds"]
+            rows.append((env_of(task), control, counted, interval, shown, f"{seeds[0]} to {seeds[-1]}", info["time"]))
     if not rows:
         return "Not evaluated."
     return markdown_table(
-        ("environment", "control", "success", "95 % interval", "expert on the same scenes", "when"), rows
+        ("environment", "control", "success", "95 % interval", "expert on the same scenes", "seeds", "when"), rows
     )
