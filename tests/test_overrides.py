@@ -46,6 +46,23 @@ def test_every_field_of_every_preset_is_an_option(name: str):
     assert choose_policy(chosen, ANY_DATA) == policy
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_an_unknown_option_is_named_with_every_preset(name: str, capsys: pytest.CaptureFixture[str]):
+    """Of presets without System 2, every mistyped option ended with tyro's complaint about the type of its streams."""
+    with pytest.raises(SystemExit):
+        options("--preset", name, "--policy.horizn", 30)
+    said = capsys.readouterr()
+    assert "Unrecognized options: --policy.horizn" in said.out + said.err
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny_system1", "rdt_1b"])
+def test_help_offers_flags_only(name: str, capsys: pytest.CaptureFixture[str]):
+    """Of presets without System 2 it ended with subcommands, such as `policy.system2.streams:none`."""
+    with pytest.raises(SystemExit):
+        options("--preset", name, "--help")
+    assert "subcommands" not in capsys.readouterr().out
+
+
 def test_the_command_line_and_python_change_the_same():
     words = "--policy.horizon 16 --policy.system2.filter-on latents --policy.system2.streams.motion.filter.name scharr"
     changes = {"horizon": 16, "system2.filter_on": "latents", "system2.streams.motion.filter.name": "scharr"}

@@ -152,8 +152,8 @@ def _hint(policy: PolicyConfig, path: str) -> Any:
 
 
 def _policy_flags(config: Any, cls: type | None = None, *, from_data: set[str], path: str = "") -> type:
-    """A dataclass with the fields of a config, tuples of named parts as groups; of an absent part (`cls`) all may be
-    left out.
+    """A dataclass with the fields of a config, tuples of named parts as groups. Of an absent part (`cls`) all fields may
+    be left out; its own parts are not shown: they have no values to start from.
 
     Args:
         from_data: paths of fields whose values come from the data.
@@ -174,7 +174,7 @@ def _policy_flags(config: Any, cls: type | None = None, *, from_data: set[str], 
             below = _made(name, group)
         elif dataclasses.is_dataclass(value) or absent is not None:
             below = _policy_flags(value, absent, from_data=from_data, path=f"{path}{name}.")
-        elif (name, kind) == ("preset", PolicyConfig):
+        elif (name, kind) == ("preset", PolicyConfig) or (cls and any(map(dataclass_in, (hint, *get_args(hint))))):
             continue
         else:
             leaf = hint | None if cls else hint
