@@ -152,8 +152,8 @@ def _hint(policy: PolicyConfig, path: str) -> Any:
 
 
 def _policy_flags(config: Any, cls: type | None = None, *, from_data: set[str], path: str = "") -> type:
-    """A dataclass with the fields of a config, tuples of named parts as groups. Of an absent part (`cls`) all fields may
-    be left out; its own parts are not shown: they have no values to start from.
+    """A dataclass with the fields of a config, tuples of named parts as groups. Of an absent part (`cls`) all fields
+    may be left out; its own parts are not shown: they have no values to start from.
 
     Args:
         from_data: paths of fields whose values come from the data.
