@@ -57,3 +57,13 @@ def test_a_reconnected_one_begins_a_new_episode():
             before.ask(message(time=5.0))
         answer = WebsocketClientPolicy(server.host, server.port).infer(message(9.0, time=0.0))
         assert answer["actions"][0].tolist() == [1.0, 9.0]
+
+
+def test_its_own_reset_begins_no_episode_but_the_key_does():
+    """The docs did not say that its `reset` sends nothing: a second episode was planned on the first one's clip."""
+    with serving() as server:
+        policy = WebsocketClientPolicy(server.host, server.port)
+        policy.infer({**message(), "time": 0.0, "reset": True})
+        policy.reset()
+        assert policy.infer({**message(), "time": 0.05})["actions"][0].tolist() == [2.0, 0.0]  # 2 frames
+        assert policy.infer({**message(), "time": 0.0, "reset": True})["actions"][0].tolist() == [1.0, 0.0]
