@@ -1,6 +1,7 @@
-"""Runs that are older than a field of the config load as they were trained."""
+"""What a run folder says; runs that are older than a field of the config load as they were trained."""
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from video2act import cli
 from video2act.config import FrameConfig, PolicyConfig, PretrainedBackboneConfig, PretrainedConfig
+from video2act.engines.choice import load_policy
 from video2act.files.fetched import named_repo
 from video2act.files.run_folder import load_config, save_config
 from video2act.policy import Video2Act
 from video2act.refresh_rule import RefreshSpec
+from video2act.runtime.runner import Runner
 from video2act.runtime.slow_loop import InlineSlowLoop
 from video2act.types import Observation
 
@@ -134,3 +138,20 @@ def test_a_relative_folder_is_written_as_one_and_is_no_repo(
     assert text == PretrainedConfig("./t5", 16, cache="sentences")
     # a repo at the Hub keeps its name
     assert image == encoders["image_encoder"]
+
+
+@pytest.mark.parametrize("read", [Runner, load_policy, Video2Act.load, lambda address: load_config(Path(address))])
+@pytest.mark.parametrize("address", ["ws://127.0.0.1:8765", "wss://there:8000"])
+def test_an_address_instead_of_a_folder_says_what_takes_a_served_policy(read: Callable[[str], object], address: str):
+    """It said that `ws:/127.0.0.1:8765` does not exist."""
+    with pytest.raises(ValueError, match=rf'^{address} is the address of a served .*RemotePolicy\("{address}"\)'):
+        read(address)
+
+
+@pytest.mark.parametrize(
+    "words", ["run {} --env a:b", "serve {}", "sweep {} --env a:b", "export {} --to onnx", "info {}"]
+)
+def test_every_program_that_reads_a_folder_refuses_an_address(words: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "argv", ["video2act", *words.format("ws://127.0.0.1:8765").split()])
+    with pytest.raises(SystemExit, match=r"ws://127\.0\.0\.1:8765 is the address of a served policy"):
+        cli.main()

@@ -5,6 +5,7 @@ published video model is not in it: the config names its source. The other files
 needed to act.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -101,10 +102,20 @@ def save_config(path: Path, config: PolicyConfig) -> None:
     write_text(path / CONFIG_FILE, configs.to_json(with_folders(config)))
 
 
+def check_no_address(path: Path) -> None:
+    """Raises ValueError for the address of a served policy, where a folder is wanted."""
+    if found := re.match(r"(wss?):/+(.*)", str(path)):  # a Path keeps one of its slashes
+        address = f"{found[1]}://{found[2]}"
+        uses = f'`video2act eval {address} --env ...`, or in Python Runner(RemotePolicy("{address}"))'
+        raise ValueError(f"{address} is the address of a served policy, and a folder is wanted here; use {uses}")
+
+
 def load_config(path: Path) -> PolicyConfig:
     """The config of a run folder. Raises FileNotFoundError: there is no such folder, or it has none. For a training on
-    several robots the message lists their folders; ValueError: the file is not a policy's config."""
+    several robots the message lists their folders; ValueError: the file is not a policy's config, or this is the
+    address of a served policy."""
     if not path.is_dir():
+        check_no_address(path)
         problem = "is a file" if path.exists() else "does not exist"
         raise FileNotFoundError(
             f"{path} {problem}; a run folder holds {CONFIG_FILE}, {WEIGHTS_FILE} and {STATISTICS_FILE}"

@@ -7,7 +7,14 @@ from video2act.data import DatasetError
 from video2act.data.check import check_dataset
 from video2act.data.dataset_files import locate_dataset
 from video2act.data.lerobot_format import load_info
-from video2act.files.run_folder import ROBOTS, STATISTICS_FILE, TRAINING_FILE, WEIGHTS_FILE, load_config
+from video2act.files.run_folder import (
+    ROBOTS,
+    STATISTICS_FILE,
+    TRAINING_FILE,
+    WEIGHTS_FILE,
+    check_no_address,
+    load_config,
+)
 from video2act.files.video_model import is_video_model
 from video2act.presets import PRESETS
 from video2act.programs.info.dataset import Columns, describe_dataset
@@ -23,9 +30,10 @@ def describe(what: Path | str, *, state: Columns = None, action: Columns = None)
         state, action: columns of a dataset, as for `open_dataset`.
     Raises:
         FileNotFoundError, DatasetError: it is none of them, or cannot be read.
-        ValueError: the video model's files are damaged, or its family is unknown.
+        ValueError: the video model's files are damaged, or its family is unknown; or it is a server's address.
     """
     what, name = Path(what), str(what)
+    check_no_address(what)
     if name == WORD and not what.exists():
         return describe_environments()
     # a video model's folder may hold a config.json, too
