@@ -270,6 +270,22 @@ def test_what_only_a_whole_policy_has_is_refused_for_system2_alone(policy: Video
         program.serve(tmp_path, only="system2", refresh_every=4, max_staleness_s=1.0)
 
 
+@pytest.mark.parametrize(
+    ("limit", "remedy"),
+    [
+        (0.01, r"in between; raise --max-staleness-s to 0\.2 s and the time of a refresh"),
+        (0.11, r"in between; refresh more often \(--refresh-every 2\), or raise --max-staleness-s to 0\.2 s"),
+    ],
+)
+def test_a_limit_of_staleness_that_cannot_be_kept_names_what_serve_has(
+    policy: Video2Act, tmp_path: Path, limit: float, remedy: str
+):
+    """It said: set when_stale=inline, which `serve` has not."""
+    policy.save(tmp_path)
+    with pytest.raises(ValueError, match=remedy):
+        program.serve(tmp_path, port=0, refresh_every=4, max_staleness_s=limit)
+
+
 def test_a_refresh_of_every_zeroth_step_is_refused(policy: Video2Act, tmp_path: Path):
     """It was taken for the policy's own."""
     policy.save(tmp_path)

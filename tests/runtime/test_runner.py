@@ -242,7 +242,7 @@ def test_a_limit_that_no_condition_can_keep_is_refused(when_stale: str):
     """At 10 Hz and a refresh every 8 steps, half a second made a healthy robot hold a third of the time."""
     message = (
         r"max_staleness_s=0\.05 is shorter than the 0\.16 s between two refreshes of System 2 \(every 8 control steps "
-        r"at 50 Hz\).*refresh_every=2"
+        r"at 50 Hz\).*\(refresh_every=2\), or set when_stale=inline, or raise max_staleness_s to 0\.16 s"
     )
     with pytest.raises(ValueError, match=message):
         Runner(FakeSystem(), refresh_every=8, max_staleness_s=0.05, when_stale=when_stale)

@@ -132,7 +132,7 @@ def serve_policy(
         max_prompt_bytes=system.max_instruction_bytes,
     )
     spec = RefreshSpec(config.system2.streams if config.system2 else (), refresh_every, config.fps)
-    check_staleness_limit(runtime, spec)
+    check_staleness_limit(runtime, spec, is_served=True)
     trained = system.trained_instruction()
     warm_up_server(system, instructions or (trained,) * bool(trained), spec)
     worker = System2Worker(system, hang_timeout_s=runtime.hang_timeout_s) if system2 == "thread" else None

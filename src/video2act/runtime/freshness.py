@@ -25,21 +25,29 @@ class StaleConditionError(RuntimeError):
     """`when_stale="error"`: the condition is older than allowed."""
 
 
-def check_staleness_limit(config: RuntimeConfig, spec: RefreshSpec) -> None:
+def check_staleness_limit(config: RuntimeConfig, spec: RefreshSpec, *, is_served: bool = False) -> None:
     """Raise ValueError where there is no System 2 whose condition could be too old, or where a condition is older than
-    allowed before the next refresh is even due."""
+    allowed before the next refresh is even due.
+
+    Args:
+        is_served: by `video2act serve`, which has no `when_stale`.
+    """
     limit, interval_s = config.max_staleness_s, spec.refresh_every / spec.control_fps
     if limit is not None and not spec.streams:
         problem = f"max_staleness_s={limit:g} limits the age of what System 2 saw, and there is no System 2 here"
-        raise ValueError(f"{problem}; leave it out. That of a served policy is set on its server")
+        elsewhere = "" if is_served else ". That of a served policy is set on its server"
+        raise ValueError(f"{problem}; leave it out{elsewhere}")
     if limit is None or config.when_stale == "inline" or limit + ROUNDING_S >= interval_s:
         return
     steps = int(limit * spec.control_fps + ROUNDING_S)
-    often = f"refresh more often (refresh_every={steps}), " if steps > 0 else ""
+    often, longer = ("--refresh-every ", "--max-staleness-s") if is_served else ("refresh_every=", "max_staleness_s")
+    remedies = [f"refresh more often ({often}{steps})"] * (steps > 0)
+    remedies += ["set when_stale=inline"] * (not is_served)
+    remedies += [f"raise {longer} to {interval_s:g} s and the time of a refresh"]
     raise ValueError(
         f"max_staleness_s={limit:g} is shorter than the {interval_s:g} s between two refreshes of System 2 (every "
         f"{spec.refresh_every} control steps at {spec.control_fps:g} Hz), so that no condition would be fresh enough "
-        f"in between; {often}set when_stale=inline, or allow {interval_s:g} s and the time of a refresh"
+        f"in between; {', or '.join(remedies)}"
     )
 
 
