@@ -346,10 +346,12 @@ def test_a_port_that_is_none_is_refused_before_anything_is_loaded(tmp_path: Path
         program.serve(tmp_path / "no run folder", port=99999)
 
 
-def test_a_taken_port_is_told_in_a_line(policy: Video2Act, tmp_path: Path):
-    policy.save(tmp_path)
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="address already in use"):
-        program.serve(tmp_path, port=taken.getsockname()[1])
+def test_a_taken_port_is_told_in_a_line_before_anything_is_loaded(tmp_path: Path):
+    """It was told after the weights were read, and without the option that chooses another."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=rf"^port {port} of 127\.0\.0\.1 is in use .* choose another with --port"):
+            program.serve(tmp_path / "no run folder", port=port)
 
 
 def test_only_the_newest_measurements_are_kept(policy: Video2Act, small_config: PolicyConfig):

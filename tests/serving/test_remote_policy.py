@@ -16,7 +16,8 @@ from video2act import Runner
 from video2act.config import PolicyConfig
 from video2act.evaluation.served import ServedSystem
 from video2act.interfaces import HoldError, NoPlanError, Policy
-from video2act.serving.client import RemoteError, RemotePolicy
+from video2act.refresh_rule import RefreshSpec
+from video2act.serving.client import RemoteError, RemotePolicy, RemoteSystem2
 from video2act.serving.contract import Contract
 from video2act.serving.conversation import FEW
 from video2act.serving.server import Server
@@ -305,15 +306,24 @@ def test_a_wrong_key_is_told_at_once(options: dict[str, Any], reason: str):
 
 def test_nobody_there_is_an_error_within_bounds_and_the_wait_is_not_silent(caplog: pytest.LogCaptureFixture):
     started = time.perf_counter()
-    with pytest.raises(ConnectionError, match=r"no policy is served there: .*Connection refused"):
+    with pytest.raises(ConnectionError, match=r"no policy is served there: .*Connection refused") as refused:
         RemotePolicy(f"ws://127.0.0.1:{free_port()}", first_plan_timeout_s=0.5)
+    assert "trying again" not in str(refused.value), "it has given up"
+    assert "for 0.5 s (first_plan_timeout_s)" in str(refused.value)
     assert time.perf_counter() - started < 2.0
     assert "trying again in" in caplog.text, "a robot's program says why it waits"
 
 
-def test_no_address_is_an_error_at_once():
-    with pytest.raises(ConnectionError, match="given up"):
-        RemotePolicy("robot:8000")
+@pytest.mark.parametrize(
+    ("address", "right"),
+    [("robot:8000", "ws://robot:8000"), ("http://robot:8000", "ws://robot:8000"), ("https://robot", "wss://robot")],
+)
+def test_no_address_is_an_error_at_once_that_names_the_right_one(address: str, right: str):
+    """It said that no policy was served there, and to start one."""
+    with pytest.raises(ValueError, match=f"^{address} is no address .* begins with ws://; use {right}$"):
+        RemotePolicy(address)
+    with pytest.raises(ValueError, match=f"use {right}$"):
+        RemoteSystem2(address, RefreshSpec((), 1, 20.0))
 
 
 def test_system2_alone_is_no_policy(small_config: PolicyConfig):

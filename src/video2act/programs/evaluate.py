@@ -46,6 +46,7 @@ from video2act.files.fingerprint import tensors_fingerprint
 from video2act.files.lock import FolderLock, InUseError
 from video2act.files.run_folder import policy_fingerprint
 from video2act.progress import Bar
+from video2act.serving.access import check_address
 from video2act.training.resuming import check_kind
 from video2act.viz.rerun_log import check_rerun
 
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 else:
     Video2Act = Any
 
-WEB_ADDRESS = re.compile(r"http(s?)://(.*)|()([\w.-]+:\d+)$")
+WEB_ADDRESS = re.compile(r"https?://|[\w.-]+:\d+$")
 """of a page, or a host and port"""
 
 
@@ -110,9 +111,8 @@ def _source(policy: Video2Act | EnginePolicy | Path | str, options: EvaluateOpti
         served = ServedSource(policy)
         ending.callback(served.close)
         return served
-    if isinstance(policy, str) and (address := WEB_ADDRESS.match(policy)) and not Path(policy).exists():
-        server = f"ws{address[1] or ''}://{address[2] or address[4]}"
-        raise ValueError(f"{policy} is no address of a served policy, which begins with ws://; use {server}")
+    if isinstance(policy, str) and WEB_ADDRESS.match(policy) and not Path(policy).exists():
+        check_address(policy)
     if isinstance(policy, str | Path):
         check_engine(policy, options.engine)
         return RunFolder(Path(policy), options.engine)

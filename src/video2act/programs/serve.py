@@ -31,7 +31,7 @@ from video2act.runtime.places import check_encoding
 from video2act.runtime.refresh import turn, warm_up
 from video2act.runtime.slow_loop import InlineSlowLoop
 from video2act.runtime.thread_loop import System2Worker, ThreadSlowLoop
-from video2act.serving.access import check_bind, load_api_key
+from video2act.serving.access import check_bind, check_port, load_api_key
 from video2act.serving.contract import Contract
 from video2act.serving.server import Server
 from video2act.serving.session import PolicySession, Session, System2Session
@@ -285,6 +285,7 @@ def serve(run: Path | str, *, is_ready: Callable[[Server], Any] | None = None, *
     console, run, chosen = Console(stderr=True), Path(run), ServeOptions(**options)
     api_key = load_api_key(chosen.api_key_file)
     check_bind(chosen.host, api_key)  # before gigabytes are loaded
+    check_port(chosen.host, chosen.port)
     check_engine(run, chosen.engine)
     config, instructions = load_config(run), load_instructions(run)
     if chosen.only == "system2":

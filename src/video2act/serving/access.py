@@ -1,10 +1,13 @@
 """Access to a server: the API key, the addresses that need one, and how often a client may do something."""
 
+import errno
 import hmac
 import ipaddress
 import os
+import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 KEY_VARIABLE = "VIDEO2ACT_API_KEY"
@@ -26,6 +29,33 @@ def check_bind(host: str, api_key: str | None) -> None:
             f"{host} can be reached from other machines, so the server needs an API key: set --api-key-file or "
             f"{KEY_VARIABLE} (make a key with {NEW_KEY}), or listen on 127.0.0.1"
         )
+
+
+def check_address(address: str) -> None:
+    """Raises ValueError for an address that does not begin with `ws://` or `wss://`, and names one that does."""
+    if not address.startswith(("ws://", "wss://")):
+        scheme, _, server = address.rpartition("://")
+        use = f"{'wss' if scheme == 'https' else 'ws'}://{server}"
+        raise ValueError(f"{address} is no address of a served policy, which begins with ws://; use {use}")
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises OSError for a port that another program listens on."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with port_is_named(host, port):
+        socket.create_server((host, port), family=family).close()
+
+
+@contextmanager
+def port_is_named(host: str, port: int) -> Iterator[None]:
+    """That a port is taken becomes an OSError that names it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        problem = f"port {port} of {host} is in use by another program"
+        raise OSError(f"{problem}; end that, or choose another with --port (0: any free one)") from error
 
 
 def load_api_key(file: Path | None) -> str | None:

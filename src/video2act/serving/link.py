@@ -161,6 +161,8 @@ class Link:
         self.is_closed = threading.Event()
         self.failure: Exception | None = None
         """why the thread ended, if it did"""
+        self.trouble = ""
+        """the last failure, and whose"""
         self._api_key = api_key
         self._converse = converse
         self._troubled = troubled
@@ -189,14 +191,15 @@ class Link:
             except Exception as error:  # noqa: BLE001 - the control loop must see it
                 if self.is_closed.is_set():
                     return
+                self.trouble = f"{self.address}: {describe_error(error)}"
                 may_pass = isinstance(error, (*TROUBLE, RemoteError)) and not is_final(error)
                 if not (may_pass and self._tries_again):
                     self.failure = error
-                    self._troubled(f"{self.address}: {describe_error(error)}; given up")
+                    self._troubled(f"{self.trouble}; given up")
                     return
                 failures = 1 if time.monotonic() - began > STABLE_S else failures + 1
                 wait_s = pause_s(failures)
-                self._troubled(f"{self.address}: {describe_error(error)}; trying again in {wait_s:.1f} s")
+                self._troubled(f"{self.trouble}; trying again in {wait_s:.1f} s")
                 self.is_closed.wait(wait_s)
 
     def _connect_and_converse(self) -> None:

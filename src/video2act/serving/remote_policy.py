@@ -12,6 +12,7 @@ from collections import deque
 from video2act.incidents import Incidents
 from video2act.interfaces import NoPlanError
 from video2act.observations import check_time
+from video2act.serving.access import check_address
 from video2act.serving.answer_checks import read_plan
 from video2act.serving.codec import MessageError
 from video2act.serving.contract import Contract
@@ -36,7 +37,7 @@ class RemotePolicy:
 
     Raises:
         ConnectionError: no server answered, or it refused the connection.
-        ValueError: the server does not serve a policy.
+        ValueError: the address does not begin with `ws://`, or the server does not serve a policy.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class RemotePolicy:
         first_plan_timeout_s: float = 60.0,
         waits: bool = True,
     ):
+        check_address(address)
         self.contract: Contract
         """cameras, sizes, horizon, `execute_steps`, ..."""
         self.incidents = Incidents()
@@ -68,9 +70,9 @@ class RemotePolicy:
             self._changed.wait_for(lambda: self._contracted or self._link.failure, first_plan_timeout_s)
         if self._contracted is None:
             self._link.close()
-            reason = (
-                self.incidents[-1].text if self.incidents else f"{address}: no answer within {first_plan_timeout_s:g} s"
-            )
+            reason = self._link.trouble or f"{address}: no answer"
+            if self._link.failure is None:
+                reason += f", for {first_plan_timeout_s:g} s (first_plan_timeout_s)"
             remedy = "start it with `video2act serve RUN`, and wait until it says where it serves"
             raise ConnectionError(f"no policy is served there: {reason}; {remedy}") from self._link.failure
         self.contract = self._contracted

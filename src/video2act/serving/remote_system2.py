@@ -15,6 +15,7 @@ import numpy as np
 from video2act.clips import to_frames
 from video2act.interfaces import System2Error
 from video2act.refresh_rule import RefreshSpec
+from video2act.serving.access import check_address
 from video2act.serving.answer_checks import read_tokens
 from video2act.serving.codec import MessageError
 from video2act.serving.contract import ClipShape, Contract
@@ -34,7 +35,7 @@ class RemoteSystem2:
         token_dim: width of the tokens that the policy reads; 0: any.
         fingerprint: of the weights of the policy's own System 2; empty: any.
     Raises:
-        ValueError: the policy has no streams.
+        ValueError: the policy has no streams, or the address does not begin with `ws://`.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class RemoteSystem2:
         token_dim: int = 0,
         fingerprint: str = "",
     ):
+        check_address(address)
         if not spec.streams:
             raise ValueError("a policy without System 2 has no streams; there is nothing to ask a server for")
         self.address = address

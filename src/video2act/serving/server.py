@@ -23,7 +23,7 @@ from typing import Any
 from video2act.config import ConnectionLimits
 from video2act.extras import extra
 from video2act.interfaces import HoldError
-from video2act.serving.access import Rate, check_bind, refusal
+from video2act.serving.access import Rate, check_bind, port_is_named, refusal
 from video2act.serving.bounded_connection import BoundedConnection, Connections
 from video2act.serving.codec import MessageError, bounded, pack, unpack
 from video2act.serving.link import HOLD
@@ -127,22 +127,23 @@ class Server:
             OSError: the port is taken, or the address is not this machine's.
         """
         limits, connections = self._limits, Connections(self._limits)
-        server = await serve(
-            self._serve,  # type: ignore[arg-type]
-            self.host,
-            self.port,
-            create_connection=connections,  # type: ignore[arg-type]
-            process_request=self._answer_http,
-            compression=None,  # camera frames hardly shrink, and compression takes longer than a network does
-            origins=[None],
-            max_size=limits.max_message_bytes,
-            max_queue=2,
-            open_timeout=limits.message_timeout_s,
-            ping_interval=limits.message_timeout_s,
-            ping_timeout=limits.message_timeout_s,
-            close_timeout=limits.shutdown_s,
-            logger=_quiet,
-        )
+        with port_is_named(self.host, self.port):
+            server = await serve(
+                self._serve,  # type: ignore[arg-type]
+                self.host,
+                self.port,
+                create_connection=connections,  # type: ignore[arg-type]
+                process_request=self._answer_http,
+                compression=None,  # camera frames hardly shrink, and compression takes longer than a network does
+                origins=[None],
+                max_size=limits.max_message_bytes,
+                max_queue=2,
+                open_timeout=limits.message_timeout_s,
+                ping_interval=limits.message_timeout_s,
+                ping_timeout=limits.message_timeout_s,
+                close_timeout=limits.shutdown_s,
+                logger=_quiet,
+            )
         self.port = next(iter(server.sockets)).getsockname()[1]
         is_ready()
         await stop.wait()
