@@ -21,7 +21,7 @@ from video2act.data.seeds import recorded_seeds
 from video2act.interfaces import EnvironmentSpec
 from video2act.programs import collect as module
 from video2act.programs.collect import record, record_episode
-from video2act.runtime.pool import Pool
+from video2act.runtime.pool import Pool, open_pool
 from video2act.types import Observation, Step
 
 SETTINGS = {"seed": 10, "noise": 0.05, "videos_only": False}
@@ -283,7 +283,8 @@ def test_an_expert_that_always_fails(tmp_path, local, monkeypatch):
         record(set_up, tmp_path / "a", 4, workers=1, **SETTINGS)
 
 
-def test_a_worker_that_dies_is_named_with_its_seed(tmp_path):
+def test_a_worker_that_dies_is_named_with_its_seed(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "open_pool", partial(open_pool, alone=False))
     with pytest.raises(RuntimeError, match="ended with exit code 3 on seed 12"):
         record(partial(set_up, "exit"), tmp_path / "a", 4, workers=1, **SETTINGS)
     assert len(LeRobotDataset(tmp_path / "a")) == 2
@@ -299,7 +300,7 @@ def test_kill_9_leaves_no_worker_and_a_dataset_to_continue(tmp_path, local):
     program = (
         "from functools import partial; from pathlib import Path; from test_collect import SETTINGS, record, set_up\n"
         "if __name__ == '__main__': "
-        f"record(partial(set_up, '', 32, 0.05), Path({str(tmp_path / 'a')!r}), 200, workers=1, **SETTINGS)"
+        f"record(partial(set_up, '', 32, 0.05), Path({str(tmp_path / 'a')!r}), 200, workers=2, **SETTINGS)"
     )
     (tmp_path / "program.py").write_text(program)
     paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])

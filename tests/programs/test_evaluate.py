@@ -551,3 +551,16 @@ class TestALoadedPolicy:
     def test_an_option_that_does_not_exist_is_refused(self, policy: Video2Act):
         with pytest.raises(TypeError, match="unexpected keyword argument 'episods'"):
             evaluate(policy, "fake:a", episods=2)
+
+
+@pytest.mark.parametrize(("asked", "workers"), [({}, 1), ({"workers": 3}, 3), ({"pool": "ray"}, None)])
+def test_python_s_function_plays_in_this_process(asked: dict[str, Any], workers: int | None, monkeypatch, tmp_path):
+    """Two worker processes imported a user's script again, which failed without a guard, or trained once more."""
+
+    def run(evaluation: Evaluation, show: bool) -> None:
+        raise InterruptedError(evaluation.options.workers)
+
+    monkeypatch.setattr(program, "_run", run)
+    with pytest.raises(InterruptedError) as found:
+        evaluate(tmp_path, "moving:push", out=tmp_path / "out", **asked)
+    assert found.value.args == (workers,)

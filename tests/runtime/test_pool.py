@@ -103,7 +103,7 @@ def test_an_error_of_the_set_up_arrives_before_any_task():
 
 
 def test_a_worker_that_dies_is_named_with_its_task_and_exit_code():
-    with open_pool(Squares, 2) as pool, pytest.raises(WorkerDiedError, match="ended with exit code 3 on exit "):
+    with open_pool(Squares, 2) as pool, pytest.raises(WorkerDiedError, match="ended with exit code 3 on exit;"):
         list(pool.results([1, 2, "exit", 3]))
 
 
@@ -122,7 +122,7 @@ def test_the_exit_code_is_known_also_where_the_executor_reads_it_first(monkeypat
     context = multiprocessing.get_context("spawn")
     with (
         open_pool(Squares, 1, alone=False, context=context) as pool,
-        pytest.raises(WorkerDiedError, match="ended with exit code 3 on exit "),
+        pytest.raises(WorkerDiedError, match="ended with exit code 3 on exit;"),
     ):
         list(pool.results(["exit"]))
 

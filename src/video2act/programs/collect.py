@@ -3,7 +3,7 @@
 The dataset does not depend on the number of workers, and an interrupted recording continues to the same result: seeds
 are handed out in order, finished episodes are committed in that order, and seeds on which the expert fails are skipped.
 A suite of tasks is recorded into one dataset, task after task, with equally many episodes of each.
-A worker simulates, renders and encodes; this process only moves finished files into the dataset.
+A worker simulates, renders and encodes; this process only moves finished files into the dataset, or is the one worker.
 
 With `noise` the executed action is the expert's plus a disturbance; the recorded action stays clean. So the
 demonstrations show how to recover from states that the expert alone would never visit.
@@ -34,7 +34,7 @@ from video2act.envs.choices import check_choice
 from video2act.envs.registry import is_simulated
 from video2act.interfaces import Environment, EnvironmentSpec, Expert
 from video2act.progress import Bar
-from video2act.runtime.pool import LOCAL, Pool, num_workers, open_pool
+from video2act.runtime.pool import LOCAL, Pool, alone_by_default, num_workers, open_pool
 from video2act.runtime.workers import check_sees
 
 MAX_FAILURES_IN_A_ROW = 20
@@ -67,14 +67,15 @@ def collect(env: str, out: Path | str, **options: Any) -> Collected:
 
     Args:
         env: a name of `list_environments`, or a suite: `libero:libero_object`.
-        options: the other fields of `CollectOptions`.
+        options: the other fields of `CollectOptions`. Without `workers` all is recorded in this process; with more
+            than one, the call stands under `if __name__ == "__main__":` in a script.
     Raises:
         DatasetError: `out` was recorded with other settings.
         ValueError: an unknown environment, or one without an expert.
         CollectionError: the expert fails on too many seeds in a row.
         WorkerDiedError: a worker ended; the message names its seed.
     """
-    chosen = CollectOptions(env=env, out=Path(out), **options)
+    chosen = CollectOptions(env=env, out=Path(out), **alone_by_default(options))
     # before a worker starts: a name that cannot be recorded, such as one of your own environments, which has no expert
     tasks, known = expand_suites([env]), list_environments()
     demonstrated = [name for name in known if has_expert(name)]
@@ -133,7 +134,6 @@ def record(
         partial(RecordingWorker, setups, noise),
         min(workers, episodes),
         pool=pool,
-        alone=False,  # this process only moves files
         # spawn: renderers do not survive a fork, and `worker_context`'s server imports what its first caller needs,
         # here no torch
         context=multiprocessing.get_context("spawn"),

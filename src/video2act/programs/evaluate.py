@@ -46,6 +46,7 @@ from video2act.files.fingerprint import tensors_fingerprint
 from video2act.files.lock import FolderLock, InUseError
 from video2act.files.run_folder import policy_fingerprint
 from video2act.progress import Bar
+from video2act.runtime.pool import alone_by_default
 from video2act.serving.access import check_address
 from video2act.training.resuming import check_kind
 from video2act.viz.rerun_log import check_rerun
@@ -84,12 +85,13 @@ def evaluate(
             Without a run folder the training seeds are unknown: choose a `seed` above them.
         env: names of one or several environments, as in `list_environments()`, or of suites (`libero:libero_object`).
         show: print progress and tables.
-        options: the fields of `EvaluateOptions`.
+        options: the fields of `EvaluateOptions`. Without `workers` all episodes are played in this process; with more
+            than one, the call stands under `if __name__ == "__main__":` in a script.
     Raises:
         TypeError: an option does not exist.
         ValueError: an environment does not fit the policy, a seed was trained on, or an option is out of range.
     """
-    chosen = EvaluateOptions(**options)
+    chosen = EvaluateOptions(**alone_by_default(options))
     if chosen.out is not None:
         chosen = replace(chosen, out=Path(chosen.out))
     with ExitStack() as ending:

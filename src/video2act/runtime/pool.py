@@ -13,6 +13,7 @@ from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
 from typing import Any
 
+from video2act.runtime.main_guard import check_main
 from video2act.runtime.ray_workers import cluster_size, ray_slots
 from video2act.runtime.workers import MakeWorker, OwnSlot, ProcessSlot, Slot, worker_context
 
@@ -91,6 +92,12 @@ def num_workers(asked: int | None, *, pool: str, local: int, uses_gpu: bool = Fa
     return local if pool == LOCAL else cluster_size(pool, "GPU" if uses_gpu else "CPU")
 
 
+def alone_by_default(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a function in Python: with one local worker, unless they say otherwise. It is this process, so a
+    script needs no `if __name__ == "__main__":`."""
+    return {"workers": 1, **options} if options.get("pool", LOCAL) == LOCAL else options
+
+
 @contextmanager
 def open_pool(
     make_worker: MakeWorker,
@@ -113,7 +120,8 @@ def open_pool(
         uses_gpu: each of Ray's workers gets a GPU.
     Raises:
         ImportError: Ray is not installed. ConnectionError: no Ray answers at the address. FileNotFoundError: a node
-            does not see a folder. Anything that `make_worker` raises.
+            does not see a folder. ValueError: local processes cannot import the program. Anything that `make_worker`
+            raises.
     """
     with ExitStack() as stack:
         slots: Sequence[Slot]
@@ -124,6 +132,7 @@ def open_pool(
         elif size == 1 and alone:
             slots = [OwnSlot(make_worker)]
         else:
+            check_main("pass workers=1")
             context = context or worker_context(make_worker)
             slots = [ProcessSlot(make_worker, context) for _ in range(size)]
         workers = Pool(slots)

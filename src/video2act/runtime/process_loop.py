@@ -14,6 +14,7 @@ from multiprocessing.process import BaseProcess
 from video2act.clips import to_frames
 from video2act.interfaces import Perceiver, System2Error
 from video2act.refresh_rule import RefreshRule, RefreshSpec
+from video2act.runtime.main_guard import check_main
 from video2act.runtime.process_worker import FAILED, Job, run, unpack
 from video2act.runtime.thread_loop import ThreadSlowLoop
 from video2act.runtime.workers import worker_context
@@ -42,6 +43,7 @@ class ProcessSystem2:
     def __init__(
         self, job: Job, *, start_timeout_s: float, hang_timeout_s: float, on_death: Callable[[], None] = lambda: None
     ):
+        check_main("choose system2='thread'")
         self.num_starts = 0
         self.on_death = on_death
         self._job = job
@@ -181,6 +183,7 @@ class ProcessSlowLoop(ThreadSlowLoop):
     Raises:
         System2Error: System 2 cannot be built there, or its first run fails; the message holds its traceback.
         TimeoutError: it was not ready in time.
+        ValueError: a process cannot import the program.
     """
 
     def __init__(

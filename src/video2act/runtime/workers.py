@@ -140,10 +140,10 @@ class ProcessSlot:
             return error
         # the executor's thread waits for its process; whoever waits beside it may be too late to learn the code
         self._executor.shutdown()
-        return WorkerDiedError(
-            f"a worker ended with exit code {self._process.exitcode} {where} (a negative code is a signal, "
-            "-9 often a lack of memory); run the same command again, with fewer workers if it recurs"
-        )
+        code = self._process.exitcode or 0
+        cause = f" (signal {-code}{', often a lack of memory' if code == -signal.SIGKILL else ''})" if code < 0 else ""
+        remedy = "run the same command again, with fewer workers if it recurs"
+        return WorkerDiedError(f"a worker ended with exit code {self._process.exitcode} {where}{cause}; {remedy}")
 
     def close(self, *, is_busy: bool) -> None:
         if is_busy or not self.ready.done():  # it would be waited for
