@@ -19,6 +19,7 @@ from video2act.config import probe, serving
 from video2act.config import programs as running
 from video2act.config import study as studies
 from video2act.config import training_options as training
+from video2act.config.nearby import nearby
 from video2act.extras import distribution
 from video2act.training.pause import SAVED_FOR_LATER, TrainingPausedError, command_begins, signals_interrupt
 
@@ -135,6 +136,8 @@ VERBS = {
 }
 
 
+FOLDERS_OR_REPOS = ("what", "data", "video_data", "videos", "video_model")
+"""options that also take a Hugging Face repo"""
 TRAININGS = ("train", "train-video")
 GOING_ON = ("collect", "cache fill", "label", "eval", "sweep", "study", "probe", "convert robotwin", "demo")
 """verbs whose command, given again, goes on where it was interrupted"""
@@ -157,6 +160,7 @@ def run(words: list[str]) -> None:
             options = parse(verb.options, rest, program=program, **kept)
         except ValueError as error:
             raise ValueError(f"{error} (options: {program} --help)") from error
+        check_written_as_paths(options, words)
         with command_begins(), signals_interrupt() if name in (*TRAININGS, *GOING_ON) else nullcontext():
             verb.program(options)
         return
@@ -172,6 +176,18 @@ def run(words: list[str]) -> None:
         hint = f" Did you mean {close[0]!r}?" if close else ""
         sys.exit(f"video2act: {f'no verb {asked!r}.' if asked else 'which verb?'}{hint}")
     sys.exit(0)
+
+
+def check_written_as_paths(options: Any, words: list[str]) -> None:
+    """Raise FileNotFoundError for data or a model that is missing, and was written with `./`: a `Path` leaves that out,
+    and would be looked for on the Hugging Face Hub."""
+    values = (word.partition("=")[2] if word.startswith("--") else word for word in words)
+    written = [Path(value) for value in values if value.startswith("./")]
+    for name in FOLDERS_OR_REPOS:
+        value = getattr(options, name, None)
+        for path in value if isinstance(value, tuple) else (value,):
+            if path in written and not path.exists():
+                raise FileNotFoundError(f"./{path} does not exist{nearby(path)}; name a folder that is there")
 
 
 def overview(names: list[str]) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from video2act.config import data_margin
+from video2act.config.nearby import nearby
 from video2act.config.plain import read_json
 from video2act.statistics import Statistics
 
@@ -73,7 +74,7 @@ class Limits:
         """Read a json file. Raises FileNotFoundError or ValueError that names it."""
         if not path.is_file():
             raise FileNotFoundError(
-                f'{path} does not exist; limits are "data", "data+10%" or a json file with low and high'
+                f'{path} does not exist{nearby(path)}; limits are "data", "data+10%" or a json file with low and high'
             )
         try:
             found = read_json(path)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from video2act.config.checks import MAX_ITEMS, check, located, members, shown
+from video2act.config.nearby import nearby
 from video2act.config.plain import parse_json, parse_yaml
 
 Config = TypeVar("Config")
@@ -65,7 +66,7 @@ def read_plain(path: Path) -> Any:
         raise FileNotFoundError(f"{path} is a folder; name the file in it, such as {path}/config.json")
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} does not exist; a run folder holds config.json, model.safetensors and stats.json"
+            f"{path} does not exist{nearby(path)}; a run folder holds config.json, model.safetensors and stats.json"
         )
     size = path.stat().st_size
     most = MAX_YAML_BYTES if path.suffix in (".yaml", ".yml") else MAX_BYTES

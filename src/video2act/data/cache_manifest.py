@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from video2act.config.nearby import nearby
 from video2act.config.plain import read_json
 from video2act.files.differences import differences
 from video2act.types import Stage
@@ -70,7 +71,8 @@ def load_spec(root: Path | str) -> CacheSpec:
     StaleCacheError: it was made by another version."""
     path = Path(root) / MANIFEST
     if not path.is_file():
-        raise FileNotFoundError(f"{root} is not a cache ({MANIFEST} is missing); make one with video2act cache")
+        remedy = "make one with video2act cache"
+        raise FileNotFoundError(f"{root} is not a cache ({MANIFEST} is missing){nearby(root)}; {remedy}")
     try:
         fields = read_json(path)
         found = fields.pop("format", 1)

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from video2act.config.checks import shown
+from video2act.config.nearby import nearby
 from video2act.config.plain import read_json
 from video2act.data.dataset_files import (
     CODEBASE_VERSION,
@@ -241,7 +242,8 @@ def load_info(root: Path) -> DatasetInfo:
     version, or a damaged file."""
     path = root / INFO_PATH
     if not root.is_dir():
-        raise FileNotFoundError(f"{root} is not a folder; expected a dataset, which holds {INFO_PATH}{film_hint(root)}")
+        expected = f"expected a dataset, which holds {INFO_PATH}{film_hint(root)}"
+        raise FileNotFoundError(f"{root} is not a folder{nearby(root)}; {expected}")
     if not path.is_file():
         found = ", ".join(sorted(entry.name for entry in root.iterdir())[:5]) or "nothing"
         problem = f"{root} is not a LeRobot dataset: it has no {INFO_PATH} (found: {found})"

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import UInt8
 
+from video2act.config.nearby import nearby
 from video2act.config.plain import read_json
 from video2act.data.dataset_files import DatasetError
 from video2act.data.pictures import decode_picture
@@ -64,10 +65,10 @@ def find_episodes(folder: Path | str, instructions: Path | str | None = None) ->
     folder, instructions = Path(folder), None if instructions is None else Path(instructions)
     if not folder.is_dir():
         expected = "expected RoboTwin's TASK/CONFIG, which holds data/episode0.hdf5"
-        raise FileNotFoundError(f"{folder} is not a folder; {expected}")
+        raise FileNotFoundError(f"{folder} is not a folder{nearby(folder)}; {expected}")
     if instructions is not None and not instructions.is_dir():
         expected = "expected one that holds episode0.json (--instructions)"
-        raise FileNotFoundError(f"{instructions} is not a folder; {expected}")
+        raise FileNotFoundError(f"{instructions} is not a folder{nearby(instructions)}; {expected}")
     files = [file for file in folder.rglob("*.hdf5") if re.fullmatch(r"episode_?\d+", file.stem)]
     if not files:
         raise FileNotFoundError(f"{folder} holds no episodeN.hdf5 (raw) and no episode_N/episode_N.hdf5 (processed)")

@@ -8,6 +8,7 @@ from typing import Any
 from video2act.config.checks import check, shown
 from video2act.config.files import build
 from video2act.config.frames import VisualShiftName
+from video2act.config.nearby import nearby
 from video2act.config.plain import damage_named, read_json
 from video2act.files.run_folder import CONFIG_FILE, policy_fingerprint
 
@@ -68,7 +69,8 @@ def read_evaluation(place: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{place} holds an evaluation that is not finished; the same `video2act eval` goes on")
     if not path.is_file():
         of_study = f", such as one in {place / 'evaluations'}" if (place / "evaluations").is_dir() else ""
-        raise FileNotFoundError(f"{path} does not exist; name the folder of an evaluation that is finished{of_study}")
+        remedy = f"name the folder of an evaluation that is finished{of_study}"
+        raise FileNotFoundError(f"{path} does not exist{nearby(path)}; {remedy}")
     if path.suffix != ".json":
         raise ValueError(f"{path} is no evaluation; name what `video2act eval` wrote, a folder with {INFO_FILE}")
     again = ", or remove this file and evaluate again" if path.name == INFO_FILE else ""

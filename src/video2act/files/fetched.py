@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from video2act.config.nearby import nearby
+
 UNREACHABLE = (OSError, ValueError)
 """what the Hub's client raises: all of its errors are of these kinds"""
 
@@ -60,8 +62,9 @@ def fetched_dataset(source: str, revision: str) -> Path:
 
 def unreachable(source: object, what: str, *, error: Exception) -> FileNotFoundError:
     """A source that is no folder here, and cannot be fetched."""
-    reason = f"there is no folder {source}, and {what} {source} cannot be fetched ({brief(error)})"
-    return FileNotFoundError(f"{reason}; download it where the network allows and name its folder")
+    reason = f"{what} {source} cannot be fetched ({brief(error)})"
+    remedy = "download it where the network allows and name its folder"
+    return FileNotFoundError(f"there is no folder {source}{nearby(str(source))}, and {reason}; {remedy}")
 
 
 def brief(error: Exception) -> str:

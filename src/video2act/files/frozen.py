@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from video2act.config.nearby import nearby
 from video2act.files.fetched import brief, fetched, named_repo, unreachable
 from video2act.files.fingerprint import fingerprint
 from video2act.files.tensor_files import check_counts, listing, open_tensors, read_json, shards
@@ -197,7 +198,7 @@ def _folder(source: str | Path) -> Path | None:
         return folder
     if named_repo(source, has_owner=False) is None:
         remedy = "name the encoder's folder, or a Hugging Face repo id (owner/name)"
-        raise FileNotFoundError(f"{source} is not a folder; {remedy}")
+        raise FileNotFoundError(f"{source} is not a folder{nearby(source)}; {remedy}")
     return None
 
 

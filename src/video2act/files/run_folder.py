@@ -15,6 +15,7 @@ from video2act import config as configs
 from video2act.config import PolicyConfig, PretrainedBackboneConfig
 from video2act.config.checks import MAX_ITEMS, Between, CheckedConfig, Pixels, check, shown
 from video2act.config.files import build
+from video2act.config.nearby import nearby
 from video2act.config.plain import damage_named, read_json
 from video2act.files.atomic import write_text
 from video2act.files.fetched import as_folder
@@ -118,7 +119,7 @@ def load_config(path: Path) -> PolicyConfig:
         check_no_address(path)
         problem = "is a file" if path.exists() else "does not exist"
         raise FileNotFoundError(
-            f"{path} {problem}; a run folder holds {CONFIG_FILE}, {WEIGHTS_FILE} and {STATISTICS_FILE}"
+            f"{path} {problem}{nearby(path)}; a run folder holds {CONFIG_FILE}, {WEIGHTS_FILE} and {STATISTICS_FILE}"
         )
     robots = sorted((path / ROBOTS).glob(f"*/{CONFIG_FILE}"))
     if robots and not (path / CONFIG_FILE).is_file():

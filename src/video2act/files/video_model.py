@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from video2act.config import BackboneConfig, PretrainedBackboneConfig, load_backbone
+from video2act.config.nearby import nearby
 from video2act.files.fetched import named_repo
 from video2act.files.run_folder import ADAPTER, BACKBONE_FILE, ROBOTS, STATISTICS_FILE
 
@@ -31,7 +32,8 @@ def own_weights(root: Path) -> list[Path]:
 def load_video_config(folder: Path) -> BackboneConfig | PretrainedBackboneConfig:
     """The config in a folder of `train-video`. Raises FileNotFoundError: it has none; ValueError: it is damaged."""
     if not folder.exists():
-        raise FileNotFoundError(f"{folder} does not exist, and a video model is wanted; make one with train-video")
+        remedy = "a video model is wanted; make one with train-video"
+        raise FileNotFoundError(f"{folder} does not exist{nearby(folder)}; {remedy}")
     if not (folder / BACKBONE_FILE).is_file() and ((folder / STATISTICS_FILE).is_file() or (folder / ROBOTS).is_dir()):
         problem = f"{folder} is a policy's run folder, and a video model is wanted (with {BACKBONE_FILE})"
         raise FileNotFoundError(f"{problem}; name the folder that train-video made")
@@ -51,7 +53,6 @@ def find_source(source: str) -> Path | None:
     if folder.is_dir():
         return folder
     if named_repo(source) is None:
-        raise FileNotFoundError(
-            f"{source} is not a folder; name a video model's folder, or a Hugging Face repo id (owner/name)"
-        )
+        remedy = "name a video model's folder, or a Hugging Face repo id (owner/name)"
+        raise FileNotFoundError(f"{source} is not a folder{nearby(source)}; {remedy}")
     return None

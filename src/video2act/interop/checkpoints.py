@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from video2act.config.checks import shown
+from video2act.config.nearby import nearby
 from video2act.files.tensor_files import read_torch
 from video2act.files.weights import read_tensors
 
@@ -49,7 +50,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         ValueError: it is damaged, holds code, holds no tensors by name, or tensors that are not whole in the file.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist")
+        raise FileNotFoundError(f"{path} does not exist{nearby(path)}; name a checkpoint's file")
     if path.suffix == ".safetensors":
         return read_tensors(path)
     content = read_torch(path)

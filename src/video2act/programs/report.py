@@ -13,6 +13,7 @@ from rich.text import Text
 
 from video2act.config import PolicyConfig
 from video2act.config.data_options import ReportOptions
+from video2act.config.nearby import nearby
 from video2act.engines.folder import is_exported
 from video2act.envs import is_own
 from video2act.evaluation import pages
@@ -59,7 +60,8 @@ def report(what: Path | str, *, out: Path | str | None = None, films: FilmsWord 
         write_bytes(out, (what / STUDY_PAGE).read_bytes())  # `study` writes it, with its data
         return out
     if not what.is_dir():
-        raise FileNotFoundError(f"{what} {'is a file' if what.exists() else 'does not exist'}; name a folder")
+        problem = "is a file" if what.exists() else "does not exist"
+        raise FileNotFoundError(f"{what} {problem}{nearby(what)}; name a folder")
     if not (what / CONFIG_FILE).is_file():
         raise FileNotFoundError(
             f"{what} holds neither a policy ({CONFIG_FILE}) nor an evaluation ({INFO_FILE}) nor a finished study "

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from video2act.config import to_json
 from video2act.config.checks import check
+from video2act.config.nearby import nearby
 from video2act.config.study import StudyConfig, StudyOptions, known
 from video2act.files.atomic import write_text
 from video2act.files.lock import FolderLock
@@ -61,7 +62,7 @@ def study(options: StudyOptions) -> Path | str:
             first = plan.results[arm, missing[0]]
             print(f"note: the results of arm {arm}, {listed}, are not there yet, and count as missing: {first}")
     if options.report_only and not out.is_dir() and not elsewhere:
-        raise FileNotFoundError(f"{out} does not exist, so there is nothing to report; name the folder of a study")
+        raise FileNotFoundError(f"{out} does not exist{nearby(out)}; report_only takes the folder of a study")
     check_kind(out, "a study", own=STUDY_FILE)
     check(not out.is_file(), f"out={out} is a file; name a folder")
     check_same(out, config)

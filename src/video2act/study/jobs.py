@@ -12,6 +12,7 @@ from video2act.config import EvaluateOptions, SimulatedLatency, TrainConfig
 from video2act.config.checks import check, located
 from video2act.config.data_options import CollectOptions
 from video2act.config.files import build, read_plain
+from video2act.config.nearby import nearby
 from video2act.config.study import ArmPlan, Plain, Slice, StudyConfig, changed, known
 from video2act.config.training_options import LabelOptions, TrainOptions, TrainVideoOptions
 from video2act.data import LeRobotDataset
@@ -100,7 +101,7 @@ def load_study(path: Path, part: str | None) -> StudyConfig:
     """
     if not path.is_file():
         is_what = "is a folder" if path.is_dir() else "does not exist"
-        raise FileNotFoundError(f"{path} {is_what}; a study is a yaml file, such as those in studies/")
+        raise FileNotFoundError(f"{path} {is_what}{nearby(path)}; a study is a yaml file, such as those in studies/")
     plain = read_plain(path)
     study: StudyConfig = build(StudyConfig, plain, where=str(path))
     # also those that are not run now: a mistake there would show when one is
@@ -230,7 +231,7 @@ class _Made:
         """Options with their files and folders as absolute paths, and these paths."""
         placed = {name: self._placed_at(options[name]) for name in PATHS if options.get(name)}
         for name, path in placed.items():
-            check(path.exists(), f"{name}={path} does not exist; paths are seen from the yaml file")
+            check(path.exists(), f"{name}={path} does not exist{nearby(path)}; paths are seen from the yaml file")
         words = {name: str(path) for name, path in placed.items()}
         return {**options, **words}, list(words.values())
 
@@ -301,7 +302,8 @@ class _Made:
             return
         if arm.policy:
             policy, needs = str(self._placed_at(arm.policy_of(seed))), ()
-            check(Path(policy).is_dir(), f"{policy} does not exist; policy names run folders that are there already")
+            remedy = "policy names run folders that are there already"
+            check(Path(policy).is_dir(), f"{policy} does not exist{nearby(policy)}; {remedy}")
         else:
             policy, needs = self.policy(name, arm, seed=seed)
         evaluate = {"expert": False, **config.evaluate, **arm.evaluate}
