@@ -75,8 +75,16 @@ def test_a_step_of_gymnasiums_form_is_named(here: Path):
     )
     environment = make_environment("my_tuple:fixed")
     environment.reset(0)
-    with pytest.raises(TypeError, match=r"my_tuple:fixed: step must return Step\(.*\), it gives a tuple"):
+    with pytest.raises(ValueError, match=r"my_tuple:fixed: step must return Step\(.*\), it gives a tuple"):
         environment.step(np.zeros(1, np.float32))
+
+
+def test_a_reset_of_gymnasiums_form_is_named(here: Path):
+    """It was an AttributeError of a tuple, and a traceback on the command line, as was a step's."""
+    returned = 'return Observation(images, np.zeros(1, np.float32), "reach", 0.0)'
+    (here / "my_reset.py").write_text(MODULE.replace(returned, f"{returned}, {{}}"))
+    with pytest.raises(ValueError, match="my_reset:fixed: reset must return an Observation, it gives a tuple, as Gym"):
+        make_environment("my_reset:fixed").reset(0)
 
 
 def test_booleans_of_numpy_are_booleans(here: Path):
@@ -121,7 +129,13 @@ def test_cameras_may_differ_in_size_and_pictures_are_compared_with_the_spec(here
     [
         ("my_reach:wrong", r"my_reach:wrong returned a int, not an Environment \(spec, reset, step, close\)"),
         ("my_reach:absent", "the module 'my_reach' has no function 'absent'"),
-        ("nowhere:make", "there is no module 'nowhere'"),
+        ("my_reach.py:make", "'my_reach.py' is a path; name a module, as Python imports it: my_reach:make"),
+        ("./my_reach.py:make", "'./my_reach.py' is a path; name a module, as Python imports it: my_reach:make"),
+        ("arm/my_reach.py:make", "is a path; name a module, as Python imports it in the folder arm: my_reach:make"),
+        ("nowhere:make", "there is no module 'nowhere', here or among the installed ones$"),
+        ("my_raech:make", r"there is no module 'my_raech', .*; did you mean my_reach:make\?"),
+        ("metworld:push-v3", r"there is no module 'metworld', .*; did you mean metaworld:push-v3\?"),
+        ("my_reach", "unknown environment 'my_reach'.* One of your own is module:function, such as my_robot:make"),
         ("nothing", "unknown environment 'nothing'"),
         ("metaworld:push-v9", r"Did you mean 'metaworld:push-v\d'"),
     ],

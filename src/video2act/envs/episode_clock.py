@@ -31,9 +31,10 @@ class OwnEnvironment:
         self._num_steps = 0
 
     def reset(self, seed: int) -> Observation:
-        """Raises ValueError: a camera's image is missing, or has another size than the spec says."""
+        """Raises ValueError: no Observation; a camera's image is missing, or has another size than the spec says."""
         self._num_steps = 0
         observation = self._environment.reset(seed)
+        self._check_kind("reset", observation, Observation, "an Observation")
         for camera, (height, width) in self.spec.frame_sizes.items():
             image = observation.images.get(camera)
             if image is None or image.shape[:2] != (height, width):
@@ -47,12 +48,16 @@ class OwnEnvironment:
     def step(self, action: Float[np.ndarray, "a"]) -> Step:
         self._num_steps += 1
         step = self._environment.step(action)
-        if not isinstance(step, Step):
-            what = "a tuple, as Gymnasium does" if isinstance(step, tuple) else type(step).__name__
-            raise TypeError(f"{self.spec.name}: step must return Step(observation, done, success), it gives {what}")
+        self._check_kind("step", step, Step, "Step(observation, done, success)")
+        self._check_kind("step", step.observation, Observation, "an Observation in its Step")
         # booleans of numpy, which comparisons of arrays give, cannot be written to json
         done = bool(step.done) or self._num_steps >= self.spec.max_steps
         return replace(step, done=done, success=bool(step.success))
+
+    def _check_kind(self, call: str, found: object, kind: type, wanted: str) -> None:
+        if not isinstance(found, kind):
+            what = "a tuple, as Gymnasium does" if isinstance(found, tuple) else type(found).__name__
+            raise ValueError(f"{self.spec.name}: {call} must return {wanted}, it gives {what}")
 
     def close(self) -> None:
         self._environment.close()

@@ -12,7 +12,9 @@ import re
 import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
 from video2act.config.checks import check_once
@@ -118,8 +120,10 @@ def _check_known(name: str) -> None:
     try:
         check_choice("environment", name, choices=list_environments())
     except ValueError as error:
-        if is_simulated(name) or not GYM_ID.search(name):
+        if is_simulated(name):
             raise
+        if not GYM_ID.search(name):
+            raise ValueError(f"{error}. One of your own is module:function, such as my_robot:make") from None
         gym = "If it is a Gymnasium id, the package that registers it is not installed, or nothing has imported it"
         remedy = "give --env a function of your own that imports it, as examples/13_gym_pusht.py has"
         raise ValueError(f"{error}. {gym}; {remedy}") from None
@@ -181,6 +185,11 @@ def _find_own(name: str) -> Callable[..., Any] | None:
     module, colon, function = name.partition(":")
     if not colon:
         return None
+    if module.startswith(".") or module.endswith(".py") or "/" in module:
+        folder, own = os.path.split(module)
+        where = f" in the folder {folder}" if folder not in ("", ".") else ""
+        remedy = f"name a module, as Python imports it{where}: {own.removesuffix('.py')}:{function}"
+        raise ValueError(f"{name}: {module!r} is a path; {remedy}")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
@@ -188,7 +197,9 @@ def _find_own(name: str) -> Callable[..., Any] | None:
     except ModuleNotFoundError as error:
         if error.name and module.partition(".")[0] != error.name.partition(".")[0]:
             raise
-        raise ValueError(f"{name}: there is no module {module!r}, here or among the installed ones") from error
+        near = get_close_matches(module, [*FAMILIES, *(file.stem for file in Path().glob("*.py"))], n=1)
+        hint = f"; did you mean {near[0]}:{function}?" if near else ""
+        raise ValueError(f"{name}: there is no module {module!r}, here or among the installed ones{hint}") from error
     if callable(make):
         return make
     if not re.search(r"-v\d+$", name):
