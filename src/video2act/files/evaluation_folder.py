@@ -69,8 +69,9 @@ def read_evaluation(place: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{place} holds an evaluation that is not finished; the same `video2act eval` goes on")
     if not path.is_file():
         of_study = f", such as one in {place / 'evaluations'}" if (place / "evaluations").is_dir() else ""
-        remedy = f"name the folder of an evaluation that is finished{of_study}"
-        raise FileNotFoundError(f"{path} does not exist{nearby(path)}; {remedy}")
+        raise FileNotFoundError(
+            f"{path} does not exist{nearby(path)}; name the folder of an evaluation that is finished{of_study}"
+        )
     if path.suffix != ".json":
         raise ValueError(f"{path} is no evaluation; name what `video2act eval` wrote, a folder with {INFO_FILE}")
     again = ", or remove this file and evaluate again" if path.name == INFO_FILE else ""

@@ -32,8 +32,8 @@ def own_weights(root: Path) -> list[Path]:
 def load_video_config(folder: Path) -> BackboneConfig | PretrainedBackboneConfig:
     """The config in a folder of `train-video`. Raises FileNotFoundError: it has none; ValueError: it is damaged."""
     if not folder.exists():
-        remedy = "a video model is wanted; make one with train-video"
-        raise FileNotFoundError(f"{folder} does not exist{nearby(folder)}; {remedy}")
+        wanted = "and a video model is wanted; make one with train-video"
+        raise FileNotFoundError(f"{folder} does not exist{nearby(folder)}, {wanted}")
     if not (folder / BACKBONE_FILE).is_file() and ((folder / STATISTICS_FILE).is_file() or (folder / ROBOTS).is_dir()):
         problem = f"{folder} is a policy's run folder, and a video model is wanted (with {BACKBONE_FILE})"
         raise FileNotFoundError(f"{problem}; name the folder that train-video made")
