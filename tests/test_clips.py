@@ -146,6 +146,23 @@ def test_frames_that_were_skipped_still_count():
     assert (history.clips(10.0)["a"].grid == behind.clips(10.0)["a"].grid).all()
 
 
+def test_how_much_older_the_frames_are_that_streams_look_at_is_in_seconds_of_the_robots_clock():
+    """Nothing said how old the newest frame of a stream is that looks every few control steps."""
+    every_3rd, always = replace(stream(2, 2), every=3), stream(2, 2, name="always")
+    history, lags = FrameHistory((every_3rd, always)), []
+    times = [0.0, 0.1, 0.25, 0.3, 0.5]
+    for time_s in times:
+        history.append(replace(observation(0), time=time_s))
+        lags.append(history.lag_s)
+    assert lags == pytest.approx([0.0, 0.1, 0.25, 0.0, 0.2])
+    behind = FrameHistory((every_3rd,))
+    behind.append(observation(0), control_step=5)  # begins within an episode: there is no older frame
+    assert behind.lag_s == 0.0
+    for free in (FrameHistory((always,)), FrameHistory(())):
+        free.append(observation(0))
+        assert free.lag_s == 0.0
+
+
 def lit(clip: torch.Tensor) -> list[int]:
     """The number that each frame of a clip shows."""
     return ((clip[0, 0, :, 0, 0] + 1) * 127.5).round().int().tolist()

@@ -73,6 +73,7 @@ class FrameHistory:
             shared = self._frames.get(_source(stream))
             length = max(_memory(stream), (shared.maxlen or 0) if shared is not None else 0)
             self._frames[_source(stream)] = deque(maxlen=length)
+        self._times: deque[float] = deque(maxlen=max((stream.every for stream in streams), default=1))
         self.needs_every_frame = any(stream.encoding == "stream" for stream in streams)
         self.reset()
 
@@ -85,6 +86,7 @@ class FrameHistory:
         """A new episode begins."""
         for frames in self._frames.values():
             frames.clear()
+        self._times.clear()
         self._waiting = {s.name: _Waiting() for s in self._streams if s.encoding == "stream"}
         self._num_seen = 0
         """control steps of the episode so far"""
@@ -112,6 +114,7 @@ class FrameHistory:
                 "frame of an episode; begin a new episode (reset)"
             )
         self._num_seen = now + 1
+        self._times.append(observation.time)
         for (camera, size, rule), frames in self._frames.items():
             # copied: an environment may draw its next frame into the same memory
             frames.append(fit_frames(observation.images[camera][None], size, rule=rule)[0].copy())
@@ -119,9 +122,17 @@ class FrameHistory:
             if stream.encoding == "stream" and now % stream.stride == 0:
                 self._waiting[stream.name].append(self._frames[_source(stream)][-1])
 
+    @property
+    def lag_s(self) -> float:
+        """Seconds from the oldest of the streams' newest frames to the newest frame there is: 0, unless one looks every
+        few control steps only."""
+        newest, oldest = self._num_seen - 1, len(self._times) - 1
+        steps = max((newest % stream.every for stream in self._streams), default=0)
+        return self._times[-1] - self._times[-1 - min(steps, oldest)]
+
     def clips(self, control_fps: float) -> dict[str, Video]:
-        """The clip of each stream that ends at the newest frame; `control_fps` is the rate at which frames were
-        appended."""
+        """The clip of each stream that ends at the newest frame, or at the last one that the stream looks at;
+        `control_fps` is the rate at which frames were appended."""
         clips = {}
         for stream in self._streams:
             frames = list(self._frames[_source(stream)])

@@ -10,6 +10,7 @@ The rule counts control steps. It has no clock and no thread.
 """
 
 from dataclasses import dataclass
+from math import gcd
 
 from video2act.config import StreamConfig
 from video2act.types import Observation
@@ -43,6 +44,14 @@ class RefreshSpec:
         check_refresh_every(self.refresh_every)
         if self.control_fps <= 0:
             raise ValueError(f"control_fps must be positive, got {self.control_fps}")
+
+    @property
+    def oldest_s(self) -> float:
+        """Age that the frames in a condition reach until the next refresh is due, even if refreshes take no time."""
+        n = self.refresh_every
+        # refreshes at steps 0, n, 2n, ... are up to this late for a stream that looks at steps 0, every, 2 every, ...
+        lag = max((stream.every - gcd(stream.every, n) for stream in self.streams), default=0)
+        return (n + lag) / self.control_fps
 
 
 @dataclass(frozen=True)

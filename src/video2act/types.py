@@ -135,11 +135,14 @@ class VideoCondition:
 
     tokens: Tokens
     observed_at: float
-    """`Observation.time` of the newest frame that went in, seconds"""
+    """`Observation.time` of the newest frame there was, seconds; System 1's staleness counts from it"""
     episode: int
     version: int = 0
     """counts what a slow loop understood in an episode, from 1; negative: the policy refreshed it itself; 0: made by
     hand"""
+    lag_s: float = 0.0
+    """age, at `observed_at`, of the oldest of the streams' newest frames, seconds: a stream may look every few control
+    steps only (`every`)"""
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,7 @@ class Batch:
     """One training batch."""
 
     videos: dict[str, Video]
-    """stream -> its clip, which ends `staleness` seconds before the present, processed up to `stage`; empty without
+    """stream -> its clip, asked for at `staleness` seconds before the present, processed up to `stage`; empty without
     System 2"""
     images: dict[str, Float[Tensor, "b 3 _h _w"]]
     """camera -> the newest frame, in [-1, 1]"""
@@ -208,7 +211,8 @@ class Batch:
     action_is_pad: Bool[Tensor, "b horizon"]
     """True where the episode had already ended"""
     staleness: Float[Tensor, "b"]
-    """age of the clip's newest frame, seconds"""
+    """age of the frame that the clip was asked for at, seconds; a stream's newest frame is up to `every` - 1 control
+    steps older"""
     stage: Stage = "pixels"
     clip_instruction: tuple[str, ...] = ()
     """instruction at the clip's time, for the stages before `features`; empty: same as `instruction`"""

@@ -70,7 +70,7 @@ class TestBackground:
                 seen = observation(40 * episode + step)
                 loop.observe(seen)
                 history.append(seen)
-                assert torch.equal(loop.clips()["motion"].grid, history.clips(FPS)["motion"].grid)
+                assert torch.equal(loop.clips()[0]["motion"].grid, history.clips(FPS)["motion"].grid)
 
     def test_conditions_are_counted_from_1_in_every_episode(self):
         loop, versions = Hand(), []
@@ -92,7 +92,7 @@ class TestBackground:
                 assert loop.refresh(system)
                 assert not loop.refresh(system), "nothing new"
         assert system.newest_frames == [4, 11]
-        for clips in (system.clips[-1], loop.clips()):
+        for clips in (system.clips[-1], loop.clips()[0]):
             assert clips["motion"].fps == FPS / MOTION.stride
             frames = (clips["motion"].grid[0, 0, :, 0, 0] + 1) * 127.5
             assert frames.round().int().tolist() == [3, 5, 7, 9, 11]
@@ -174,7 +174,7 @@ class TestBackground:
         loop.reset(0)
         for step, size in enumerate(((8, 12), (8, 12), (12, 8))):
             loop.observe(replace(observation(step), images={"top": np.full((*size, 3), step, np.uint8)}))
-            assert loop.clips()["motion"].grid.shape == (1, 3, 5, 8, 8)
+            assert loop.clips()[0]["motion"].grid.shape == (1, 3, 5, 8, 8)
 
     def test_a_closed_loop_takes_no_frame(self):
         loop = Hand()
@@ -375,8 +375,9 @@ def test_a_refresh_is_stamped_with_its_frame_and_measured_in_seconds(monkeypatch
     ticks = iter([3.0, 3.25])
     monkeypatch.setattr("video2act.runtime.refresh.time.perf_counter", lambda: next(ticks))
     frame = Frame(observation(17), episode=5, control_step=9)
-    refreshed = perceive(FakeSystem(), {}, newest=frame)
+    refreshed = perceive(FakeSystem(), {}, newest=frame, lag_s=0.5)
     assert (refreshed.observed_at, refreshed.episode, refreshed.duration_s) == (17 / FPS, 5, 0.25)
+    assert refreshed.condition(1).lag_s == 0.5
 
 
 def test_no_gradient_is_recorded_by_a_refresh():
@@ -384,7 +385,7 @@ def test_no_gradient_is_recorded_by_a_refresh():
         def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
             return Tokens.all_visible(2 * torch.ones(1, 1, 1, requires_grad=True))
 
-    refreshed = perceive(Learned(), {}, newest=Frame(observation(0), 0, 0))
+    refreshed = perceive(Learned(), {}, newest=Frame(observation(0), 0, 0), lag_s=0.0)
     assert not refreshed.tokens.data.requires_grad
 
 

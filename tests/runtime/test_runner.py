@@ -15,7 +15,8 @@ from runtime_fakes import CONFIG, FPS, MOTION, FakeEnvironment, FakeSystem, Gate
 from system2_in_a_process import counting
 
 from video2act import Runner
-from video2act.config import PolicyConfig, SimulatedLatency
+from video2act.config import PolicyConfig, RuntimeConfig, SimulatedLatency
+from video2act.config.runtime import WhenStale
 from video2act.files.run_folder import DATA_FILE
 from video2act.interfaces import Decision
 from video2act.limits import Limits
@@ -23,6 +24,7 @@ from video2act.policy import Video2Act
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.control_loop import run_episode
 from video2act.runtime.dual_policy import DualPolicy
+from video2act.runtime.freshness import check_staleness_limit
 from video2act.runtime.slow_loop import InlineSlowLoop
 from video2act.runtime.thread_loop import ThreadSlowLoop
 from video2act.types import ActionChunk, Observation, VideoCondition
@@ -241,13 +243,51 @@ def seldom(system: FakeSystem) -> dict[str, Any]:
 def test_a_limit_that_no_condition_can_keep_is_refused(when_stale: str):
     """At 10 Hz and a refresh every 8 steps, half a second made a healthy robot hold a third of the time."""
     message = (
-        r"max_staleness_s=0\.05 is shorter than the 0\.16 s between two refreshes of System 2 \(every 8 control steps "
-        r"at 50 Hz\).*\(refresh_every=2\), or set when_stale=inline, or raise max_staleness_s to 0\.16 s"
+        r"max_staleness_s=0\.05 is shorter than the 0\.16 s that frames grow old between two refreshes of "
+        r"System 2 \(every 8 control steps at 50 Hz\).*\(refresh_every=2\), or set when_stale=inline, or raise "
+        r"max_staleness_s to 0\.16 s"
     )
     with pytest.raises(ValueError, match=message):
         Runner(FakeSystem(), refresh_every=8, max_staleness_s=0.05, when_stale=when_stale)
     Runner(FakeSystem(), refresh_every=8, max_staleness_s=0.16, when_stale=when_stale).close()
     Runner(FakeSystem(), refresh_every=8, max_staleness_s=0.0, when_stale="inline").close()
+
+
+class TestLimitsOfStreamsThatLookSeldom:
+    """A limit that no frame could keep was accepted: only `refresh_every` counted, not how often streams look."""
+
+    @staticmethod
+    def begin(every: int, refresh_every: int, limit_steps: float, when_stale: WhenStale = "hold") -> None:
+        spec = RefreshSpec((MOTION, replace(MOTION, name="seldom", every=every)), refresh_every, FPS)
+        check_staleness_limit(RuntimeConfig(max_staleness_s=limit_steps / FPS, when_stale=when_stale), spec)
+
+    @pytest.mark.parametrize(
+        ("every", "refresh_every", "least"),
+        [(1, 8, 8), (4, 1, 4), (4, 4, 4), (4, 8, 8), (4, 6, 8), (4, 3, 6), (12, 8, 16), (3, 2, 4)],
+    )
+    def test_the_least_limit_counts_the_age_of_frames(self, every: int, refresh_every: int, least: int):
+        self.begin(every, refresh_every, least)
+        with pytest.raises(ValueError, match="is shorter than the"):
+            self.begin(every, refresh_every, least - 0.5)
+        # by hand: refreshes at 0, n, 2n, ... on frames 0, every, 2 every, ...
+        moments = range(5 * every * refresh_every)
+        ages = [step - (step - step % refresh_every) // every * every for step in moments]
+        assert max(ages) == least - 1, "the limit leaves one control step for the refresh"
+
+    def test_the_remedy_helps(self):
+        with pytest.raises(
+            ValueError, match=r"at 50 Hz, and a stream looks every 4\).*\(refresh_every=8\).*0\.24 s and"
+        ):
+            self.begin(4, 10, 8)
+        self.begin(4, 8, 8)
+        self.begin(4, 10, 12)
+
+    def test_a_refresh_in_the_control_loop_cannot_help_where_no_frame_is_new(self):
+        with pytest.raises(
+            ValueError, match=r"shorter than the 0\.06 s that System 2's newest frame may be old.*0\.16 s"
+        ):
+            self.begin(4, 8, 2, "inline")
+        self.begin(4, 8, 3, "inline")
 
 
 def test_all_steps_at_which_the_robot_stood_still_are_counted():

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from runtime_fakes import FPS, MOTION, FakeEnvironment, FakeSystem, GatedSystem, observation
+from runtime_fakes import CONFIG, FPS, MOTION, FakeEnvironment, FakeSystem, GatedSystem, observation
 
-from video2act.config import PolicyConfig, RuntimeConfig
+from video2act.config import BackboneConfig, PolicyConfig, RuntimeConfig, System2Config
 from video2act.interfaces import HoldError
 from video2act.policy import Video2Act
 from video2act.refresh_rule import RefreshSpec
@@ -68,6 +68,40 @@ class TestAge:
         freshness = Freshness(replace(self.RUNTIME, when_stale="wait", slack_s=5.0), FakeSystem())
         condition = freshness.choose(Conditions(seen_at(0), seen_at(4), seen_at(7)), observation(10))()
         assert condition.observed_at == observation(7).time
+
+    @pytest.mark.parametrize("system2", ["inline", "thread"])
+    def test_the_limit_is_kept_by_frames_that_streams_looked_at(self, system2: str):
+        """With `every` 12 at 10 Hz and a limit of 0.1 s, a plan was made on frames that were 1.5 s old: the age was
+        counted from the newest frame there was."""
+        seldom = replace(MOTION, every=4)
+        seen: list[tuple[int, float]] = []
+
+        class Looks(FakeSystem):
+            config = replace(CONFIG, system2=System2Config(BackboneConfig(), (replace(MOTION, name="other"), seldom)))
+
+            def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
+                now, looked = round(observation.time * FPS), int(condition.tokens.data.item())
+                assert round((condition.observed_at - condition.lag_s) * FPS) == looked, "the condition says so itself"
+                seen.append((now - looked, round((now / FPS - condition.observed_at) * FPS)))
+                return super().act(observation, condition)
+
+        given = {"system2": system2, "refresh_every": 100, "execute_steps": 1}
+        with Runner(Looks(), **given, max_staleness_s=3 / FPS, when_stale="inline") as runner:
+            runner.reset()
+            for step in range(40):
+                runner.step(observation(step))
+        assert max(age for age, _ in seen) == 3
+        assert (3, 0) in seen, "System 1 gets the staleness of its training, which has no lag"
+
+    @pytest.mark.parametrize(("limit_steps", "is_held"), [(5, True), (6, False)])
+    def test_a_condition_of_older_frames_is_too_old_though_it_is_new(self, limit_steps: int, is_held: bool):
+        freshness = Freshness(replace(self.RUNTIME, max_staleness_s=limit_steps / FPS), FakeSystem())
+        loop, now = Conditions(replace(seen_at(98), lag_s=4 / FPS)), observation(100)
+        if is_held:
+            with pytest.raises(HoldError, match=r"the video condition is 0\.120 s old, and max_staleness_s is 0\.1"):
+                freshness.choose(loop, now)
+        else:
+            assert freshness.choose(loop, now)().lag_s == 4 / FPS
 
     def test_such_an_episode_goes_on(self):
         class Strict(FakeSystem):

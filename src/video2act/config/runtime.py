@@ -30,7 +30,8 @@ class RuntimeConfig(CheckedConfig):
     guidance: Positive = 5.0
     """rtc: the largest weight of the guidance; 5 in the paper"""
     max_staleness_s: NonNegative | None = None
-    """oldest video condition that a plan may be made on; None: any. Training has seen max_staleness_steps / fps"""
+    """oldest video condition that a plan may be made on, by the frames that System 2 looked at; None: any. Training has
+    seen max_staleness_steps / fps"""
     when_stale: WhenStale = "hold"
     """what to do if the condition is older: hold the last target; wait up to slack_s, then hold; run System 2 inline;
     end with an error"""

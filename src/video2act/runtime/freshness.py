@@ -27,27 +27,37 @@ class StaleConditionError(RuntimeError):
 
 def check_staleness_limit(config: RuntimeConfig, spec: RefreshSpec, *, is_served: bool = False) -> None:
     """Raise ValueError where there is no System 2 whose condition could be too old, or where a condition is older than
-    allowed before the next refresh is even due.
+    allowed before the next refresh is even due, or when it is new.
 
     Args:
         is_served: by `video2act serve`, which has no `when_stale`.
     """
-    limit, interval_s = config.max_staleness_s, spec.refresh_every / spec.control_fps
+    limit, every = config.max_staleness_s, max((stream.every for stream in spec.streams), default=1)
     if limit is not None and not spec.streams:
         problem = f"max_staleness_s={limit:g} limits the age of what System 2 saw, and there is no System 2 here"
         elsewhere = "" if is_served else ". That of a served policy is set on its server"
         raise ValueError(f"{problem}; leave it out{elsewhere}")
-    if limit is None or config.when_stale == "inline" or limit + ROUNDING_S >= interval_s:
+    if limit is None:
         return
-    steps = int(limit * spec.control_fps + ROUNDING_S)
     often, longer = ("--refresh-every ", "--max-staleness-s") if is_served else ("refresh_every=", "max_staleness_s")
-    remedies = [f"refresh more often ({often}{steps})"] * (steps > 0)
+    lag_s = (every - 1) / spec.control_fps
+    enough = f"raise {longer} to {max(lag_s, spec.oldest_s):g} s and the time of a refresh"
+    if limit + ROUNDING_S < lag_s:
+        raise ValueError(
+            f"max_staleness_s={limit:g} is shorter than the {lag_s:g} s that System 2's newest frame may be old in a "
+            f"refresh: a stream looks every {every} control steps at {spec.control_fps:g} Hz (`every`, given by "
+            f"encoding='stream'); {enough}"
+        )
+    if config.when_stale == "inline" or limit + ROUNDING_S >= spec.oldest_s:
+        return
+    fewer = [n for n in range(1, spec.refresh_every) if replace(spec, refresh_every=n).oldest_s <= limit + ROUNDING_S]
+    remedies = [f"refresh more often ({often}{fewer[-1]})"] if fewer else []
     remedies += ["set when_stale=inline"] * (not is_served)
-    remedies += [f"raise {longer} to {interval_s:g} s and the time of a refresh"]
+    looks = f", and a stream looks every {every}" if every > 1 else ""
     raise ValueError(
-        f"max_staleness_s={limit:g} is shorter than the {interval_s:g} s between two refreshes of System 2 (every "
-        f"{spec.refresh_every} control steps at {spec.control_fps:g} Hz), so that no condition would be fresh enough "
-        f"in between; {', or '.join(remedies)}"
+        f"max_staleness_s={limit:g} is shorter than the {spec.oldest_s:g} s that frames grow old between two refreshes "
+        f"of System 2 (every {spec.refresh_every} control steps at {spec.control_fps:g} Hz{looks}), so that no "
+        f"condition would be fresh enough in between; {', or '.join([*remedies, enough])}"
     )
 
 
@@ -81,7 +91,7 @@ class Freshness:
             return lambda: condition
         config = self._config
         problem = (
-            f"the video condition is {observation.time - condition.observed_at:.3f} s old, and max_staleness_s is "
+            f"the video condition is {_age_s(condition, observation):.3f} s old, and max_staleness_s is "
             f"{config.max_staleness_s:g}{_last_failure(slow_loop)}"
         )
         if config.when_stale == "error":
@@ -91,12 +101,12 @@ class Freshness:
         if config.when_stale == "wait":
             return lambda: self._wait(slow_loop, observation, problem=problem)
         # the clips are taken now: when the function runs in another thread, newer frames have arrived
-        clips = slow_loop.clips()
+        clips, lag_s = slow_loop.clips()
         frame = Frame(observation, condition.episode, 0)
 
         def refresh() -> VideoCondition:
             try:
-                refreshed = perceive(self._system, clips, newest=frame)
+                refreshed = perceive(self._system, clips, newest=frame, lag_s=lag_s)
             except HoldError:
                 raise
             except Exception as error:
@@ -110,7 +120,7 @@ class Freshness:
 
     def _is_fresh(self, condition: VideoCondition, observation: Observation) -> bool:
         limit = self._config.max_staleness_s
-        return limit is None or observation.time - condition.observed_at <= limit + ROUNDING_S
+        return limit is None or _age_s(condition, observation) <= limit + ROUNDING_S
 
     def _wait(self, slow_loop: SlowLoop, observation: Observation, *, problem: str) -> VideoCondition:
         end = time.monotonic() + self._config.slack_s
@@ -121,6 +131,11 @@ class Freshness:
                 return replace(condition, observed_at=min(condition.observed_at, observation.time))
             time.sleep(POLL_S)
         raise HoldError(f"{problem}; nothing newer came within slack_s = {self._config.slack_s:g}", "stale_condition")
+
+
+def _age_s(condition: VideoCondition, observation: Observation) -> float:
+    """Of the oldest of the streams' newest frames. System 1's staleness is without the lag, in training too."""
+    return observation.time - condition.observed_at + condition.lag_s
 
 
 def _last_failure(slow_loop: SlowLoop) -> str:

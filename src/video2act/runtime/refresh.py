@@ -24,9 +24,10 @@ class Refreshed:
     observed_at: float
     episode: int
     duration_s: float
+    lag_s: float
 
     def condition(self, version: int) -> VideoCondition:
-        return VideoCondition(self.tokens, self.observed_at, self.episode, version)
+        return VideoCondition(self.tokens, self.observed_at, self.episode, version, self.lag_s)
 
 
 TIMES_KEPT = 10_000
@@ -59,8 +60,12 @@ def turn(system: Perceiver, timeout_s: float | None = None) -> Iterator[None]:
         lock.release()
 
 
-def perceive(system: Perceiver, clips: dict[str, Video], *, newest: Frame) -> Refreshed:
-    """One refresh: the clips that end at `newest` -> tokens. Raises HoldError as `turn`."""
+def perceive(system: Perceiver, clips: dict[str, Video], *, newest: Frame, lag_s: float) -> Refreshed:
+    """One refresh: the clips of the moment of `newest` -> tokens. Raises HoldError as `turn`.
+
+    Args:
+        lag_s: of the clips (`FrameHistory.lag_s`).
+    """
     with turn(system):
         started = time.perf_counter()
         torch = sys.modules.get("torch")  # without it in memory, no system of this process has tensors
@@ -69,7 +74,8 @@ def perceive(system: Perceiver, clips: dict[str, Video], *, newest: Frame) -> Re
         if torch and getattr(tokens.data, "is_cuda", False):
             # kernels are only queued so far: others must see a finished condition, and the duration must be real
             torch.cuda.current_stream(tokens.data.device).synchronize()
-        return Refreshed(tokens, newest.observation.time, newest.episode, time.perf_counter() - started)
+        duration_s = time.perf_counter() - started
+        return Refreshed(tokens, newest.observation.time, newest.episode, duration_s, lag_s)
 
 
 def warm_up(system: Perceiver, spec: RefreshSpec, *, instruction: str) -> Refreshed:
@@ -81,4 +87,5 @@ def warm_up(system: Perceiver, spec: RefreshSpec, *, instruction: str) -> Refres
     black = Observation(images, np.zeros(0, np.float32), instruction, time=0.0)
     history = FrameHistory(spec.streams)
     history.append(black)
-    return perceive(system, history.clips(spec.control_fps), newest=Frame(black, episode=-1, control_step=0))
+    newest = Frame(black, episode=-1, control_step=0)
+    return perceive(system, history.clips(spec.control_fps), newest=newest, lag_s=history.lag_s)

@@ -318,7 +318,8 @@ class Runner:
 
     @property
     def staleness_s(self) -> float | None:
-        """Age of that condition at the last observation; None where there is none."""
+        """What System 1 would get as the age of that condition at the last observation; None where there is none.
+        `max_staleness_s` limits the age of the frames that System 2 looked at: `condition.lag_s` more."""
         if self.condition is None or self._newest is None:
             return None
         return self._newest.time - self.condition.observed_at

@@ -50,8 +50,8 @@ class SlowLoop(Protocol):
         """
         ...
 
-    def clips(self) -> dict[str, Video]:
-        """The clips that end at the newest frame that was observed."""
+    def clips(self) -> tuple[dict[str, Video], float]:
+        """The clips of the newest frame that was observed, and their `lag_s`."""
         ...
 
     def close(self) -> None: ...
@@ -94,7 +94,8 @@ class InlineSlowLoop:
             self._condition = self._refresh(frame)
 
     def _refresh(self, frame: Frame) -> VideoCondition:
-        refreshed = perceive(self._system, self.clips(), newest=frame)
+        clips, lag_s = self.clips()
+        refreshed = perceive(self._system, clips, newest=frame, lag_s=lag_s)
         self._rule = self._rule.after(frame)
         self.perceive_s.append(refreshed.duration_s)
         self._num_conditions += 1
@@ -105,8 +106,8 @@ class InlineSlowLoop:
             raise RuntimeError("System 2 has seen no frame of this episode; call observe before condition")
         return self._condition
 
-    def clips(self) -> dict[str, Video]:
-        return self._history.clips(self._spec.control_fps)
+    def clips(self) -> tuple[dict[str, Video], float]:
+        return self._history.clips(self._spec.control_fps), self._history.lag_s
 
     def close(self) -> None:
         """Nothing to end."""

@@ -150,11 +150,11 @@ class ThreadSlowLoop:
             raise answer.error(self._where) from answer.cause
         return answer
 
-    def clips(self) -> dict[str, Video]:
-        """The clips that end at the newest frame."""
+    def clips(self) -> tuple[dict[str, Video], float]:
+        """The clips of the newest frame, and their `lag_s`."""
         with self._reading:
             self._catch_up()
-            return self._history.clips(self._spec.control_fps)
+            return self._history.clips(self._spec.control_fps), self._history.lag_s
 
     def close(self) -> None:
         """End the thread, unless it is shared, after the refresh it is in. One that hangs is noted and left behind."""
@@ -212,8 +212,8 @@ class ThreadSlowLoop:
                     return False  # a new episode has begun, or the loop was closed, while it stood in line
                 if not self._rule.is_due(newest):
                     return False
-            clips = self._history.clips(self._spec.control_fps)
-        refreshed = perceive(system, clips, newest=newest)
+            clips, lag_s = self._history.clips(self._spec.control_fps), self._history.lag_s
+        refreshed = perceive(system, clips, newest=newest, lag_s=lag_s)
         with self._changed:
             self.perceive_s.append(refreshed.duration_s)
             if newest.episode == self._episode:

@@ -17,6 +17,7 @@ from video2act.frames import frame_uses
 from video2act.presets import PRESETS, DataSpec, make_preset
 from video2act.programs.info.models import sizes
 from video2act.programs.info.tables import as_text, facts
+from video2act.refresh_rule import RefreshSpec
 from video2act.statistics import load_statistics
 from video2act.training.resuming import read_settings
 
@@ -91,7 +92,8 @@ def _rhythm(policy: PolicyConfig) -> str:
     if policy.system2 is None:
         return "no System 2"
     n, stale = policy.refresh_every, policy.max_staleness_steps / policy.fps
-    rhythm = f"System 2 refreshes every {n} steps ({n / policy.fps:.3g} s, the least max_staleness_s)"
+    oldest_s = RefreshSpec(policy.system2.streams, n, policy.fps).oldest_s
+    rhythm = f"System 2 refreshes every {n} steps ({n / policy.fps:.3g} s; the least max_staleness_s is {oldest_s:.3g})"
     return f"{rhythm}, trained on conditions up to {stale:.3g} s old"
 
 
