@@ -215,7 +215,7 @@ class Batch:
     steps older"""
     stage: Stage = "pixels"
     clip_instruction: tuple[str, ...] = ()
-    """instruction at the clip's time, for the stages before `features`; empty: same as `instruction`"""
+    """what System 2 reads with the clip, or has read; empty: same as `instruction`"""
     dimension_mask: Float[Tensor, "b s"] | None = None
     """in the unified vector: 1 at the dimensions that a sample's robot has, 0 elsewhere; None: it has all"""
 

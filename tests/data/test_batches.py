@@ -18,10 +18,11 @@ from video2act.config import FrameConfig, Orientation, PolicyConfig
 from video2act.data import EpisodeData, FrameStore, open_datasets
 from video2act.data.batches import BatchLoader, episode_clips
 from video2act.data.cache import FeatureCache
+from video2act.data.cache_manifest import CacheSpec
 from video2act.data.fit import check_fit
 from video2act.policy import Video2Act
 from video2act.statistics import Statistics
-from video2act.types import Batch, Video
+from video2act.types import Batch, Stage, Video
 
 LENGTHS = (7, 12, 5)
 TOTAL = sum(LENGTHS)
@@ -267,6 +268,23 @@ class TestInstructions:
             assert torch.equal(batch.staleness, plain[step].staleness)
             assert_equal(batch, varied[step])
         assert said == {(i, text) for i in (1, 2) for text in (f"say {i} so", f"or {i} so")}
+
+    @pytest.mark.parametrize("stage", ["latents", "features", "seen"])
+    def test_features_that_were_made_with_recorded_sentences_are_not_said_to_be_of_drawn_ones(
+        self, make_loader: Callable[..., BatchLoader], stage: Stage
+    ):
+        """The grey reference of a drawn sentence was subtracted from the features of the recorded one."""
+
+        class Cache:
+            spec = CacheSpec(stage=stage)
+
+            def read(self, places: list[tuple[int, int]]) -> dict[str, Video]:
+                return {}
+
+        plain, varied = (make_loader(batch_size=TOTAL, cache=Cache(), vary_instruction=vary) for vary in (False, True))
+        assert varied[0].instruction != plain[0].instruction
+        read = varied[0].instruction if stage == "latents" else plain[0].clip_instruction
+        assert varied[0].clip_instruction == tuple(read)
 
     def test_an_episode_of_one_sentence_keeps_it(self, make_loader: Callable[..., BatchLoader]):
         loader = make_loader(batch_size=TOTAL, vary_instruction=True)

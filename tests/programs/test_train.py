@@ -456,3 +456,13 @@ class TestOverAPublishedVideoModel:
         assert not (source / "seen").exists()
         names = load_file(tmp_path / "run" / "model.safetensors")
         assert not any(name.startswith("system2.backbone.") for name in names)
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_instructions_that_are_drawn_for_system_1_alone_are_noted(
+    recorded: Path, video_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], live: bool
+):
+    """`vary_instruction` reached System 2 only with `live`, and nothing said so."""
+    varied = replace(CONFIG, num_steps=1, warmup_steps=1, vary_instruction=True)
+    train((recorded,), tmp_path / "run", config=varied, preset="small", video_model=video_model, live=live)
+    assert ("note: vary_instruction is for System 1 alone" in capsys.readouterr().out) != live

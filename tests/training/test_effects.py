@@ -16,10 +16,11 @@ from video2act.config import (
     VideoTrainConfig,
 )
 from video2act.config.training_options import TrainVideoOptions
+from video2act.data.cache_manifest import CacheSpec
 from video2act.presets import ANY_DATA
 from video2act.programs.train_video import backbone_to_train
 from video2act.training.choice import choose_policy
-from video2act.training.effects import check_effects
+from video2act.training.effects import check_effects, instruction_notes
 
 FULL = TuningConfig("full")
 NOTHING: dict[str, Any] = {"init": None, "init_parts": (), "cache": None, "live": False}
@@ -114,3 +115,11 @@ def test_train_asks_before_any_work(recorded: Path, tmp_path: Path):
     with pytest.raises(ValueError, match="init_parts foo says"):
         train((recorded,), tmp_path / "run", config=TrainConfig(), preset="tiny_system1", init_parts=("foo",))
     assert not (tmp_path / "run").exists()
+
+
+def test_what_drawn_instructions_do_not_reach_is_noted_where_they_do_not():
+    varied = TrainConfig(vary_instruction=True)
+    assert instruction_notes(varied, CacheSpec(stage="latents")) == []
+    assert instruction_notes(TrainConfig(), CacheSpec(stage="seen")) == []
+    for stage in ("features", "seen"):
+        assert f"(stage {stage})" in instruction_notes(varied, CacheSpec(stage=stage))[0]

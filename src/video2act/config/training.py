@@ -115,7 +115,8 @@ class TrainConfig(OptimizationConfig):
     weights: tuple[float, ...] | None = None
     """how often each of several datasets is drawn from; if null, by their sizes"""
     vary_instruction: bool = False
-    """draw the instruction from all sentences that the episode was recorded with"""
+    """draw the instruction from all sentences that the episode was recorded with. What System 2 sees is cached with the
+    recorded one: for System 2 to read the drawn ones, use live, or a cache of stage latents"""
     validation_fraction: Fraction = 0.0
     """share of episodes, the last ones of each task, that are held out and whose loss is measured; 0: none"""
     validate_every: Annotated[int, Between(1, 10**9)] = 100

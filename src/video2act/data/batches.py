@@ -56,7 +56,8 @@ class BatchLoader(data.Dataset):
         numbers: of the dataset's episodes in `frames` and `cache`, where these hold more; None: the same.
         batch_size: samples per rank.
         weights: how often each of several datasets is drawn from, per frame of the epoch; None: by their sizes.
-        vary_instruction: draw one of the sentences that an episode was recorded with (`Dataset.sentences`).
+        vary_instruction: draw one of the sentences that an episode was recorded with (`Dataset.sentences`); System 2
+            reads it too, unless the cache has read the recorded one.
     Raises:
         ValueError: the dataset has no actions, or does not fit the policy; both sides are named. The frames of a
             batch do not fit into the memory for decoded frames.
@@ -122,7 +123,7 @@ class BatchLoader(data.Dataset):
             action_is_pad=torch.from_numpy(np.stack([row[2] for row in rows])),
             staleness=torch.tensor(lags, dtype=torch.float32) / self.config.fps,
             stage=self.cache.spec.stage if self.cache else "pixels",
-            clip_instruction=tuple(instruction if self.vary_instruction else self._instructions(step, observed)),
+            clip_instruction=tuple(instruction if self._varies_clip_instruction else self._recorded(observed)),
             dimension_mask=self._dimension_mask(places),
         )
 
@@ -150,13 +151,21 @@ class BatchLoader(data.Dataset):
         return rng.permutation(np.concatenate(chosen))
 
     def _instructions(self, step: int, places: list[tuple[int, int]]) -> list[str]:
-        own = [self.dataset.episode(episode).instruction[frame] for episode, frame in places]
+        own = self._recorded(places)
         if not self.vary_instruction:
             return own
         # a generator of its own: what else is drawn in a step does not depend on this choice
         rng = np.random.default_rng([self.seed, step, self.rank, 1])
         choices = [self.dataset.sentences(i) or (one,) for (i, _), one in zip(places, own, strict=True)]
         return [some[int(draw * len(some))] for some, draw in zip(choices, rng.random(len(places)), strict=True)]
+
+    def _recorded(self, places: list[tuple[int, int]]) -> list[str]:
+        return [self.dataset.episode(episode).instruction[frame] for episode, frame in places]
+
+    @property
+    def _varies_clip_instruction(self) -> bool:
+        """Whether System 2 reads the sentences that are drawn. What it has read before is the recorded ones."""
+        return self.vary_instruction and not (self.cache is not None and self.cache.spec.has_read_text)
 
     def _row(self, number: int, frame: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """State, action chunk and padding flags; past the end, the last action is repeated and flagged."""

@@ -43,6 +43,11 @@ class CacheSpec:
     """of the dataset"""
 
     @property
+    def has_read_text(self) -> bool:
+        """Whether the recorded instructions went into the contents: latents are made without them."""
+        return self.stage in ("features", "seen")
+
+    @property
     def name(self) -> str:
         """A short name that changes when anything does."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]

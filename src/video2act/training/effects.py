@@ -5,6 +5,7 @@ from os import PathLike
 from typing import Any
 
 from video2act.config import PolicyConfig, PretrainedBackboneConfig, TrainConfig, TuningConfig
+from video2act.data.cache_manifest import CacheSpec
 
 USUAL, FROZEN = TrainConfig(), TuningConfig()
 OF_CLIPS = ("clip_shift_px", "clip_jitter")
@@ -46,6 +47,16 @@ def check_effects(
     refuse(reasons, {**given, "cache": cache is not None, "live": live})
     if config.system2:
         check_tuning(tuning, is_published=isinstance(config.system2.backbone, PretrainedBackboneConfig))
+
+
+def instruction_notes(training: TrainConfig, cache: CacheSpec) -> list[str]:
+    """That drawn instructions do not reach System 2, which has read the recorded ones for its cache."""
+    if not training.vary_instruction or not cache.has_read_text:
+        return []
+    return [
+        f"vary_instruction is for System 1 alone: the cache (stage {cache.stage}) holds what System 2 saw with the "
+        "recorded instructions. For System 2 to read the drawn ones, use live, or a cache of stage latents"
+    ]
 
 
 def no_cached_copies(varied: list[str]) -> str:

@@ -26,6 +26,7 @@ from video2act.training.beside import PREFIX, LearningBeside, VideoClips, measur
 from video2act.training.cache_copies import check_room
 from video2act.training.checkpoints import checkpoints_in
 from video2act.training.choice import frame_notes
+from video2act.training.effects import instruction_notes
 from video2act.training.features import fill
 from video2act.training.identity import policy_identity
 from video2act.training.loop import CHECKPOINTS, TrainingLoop
@@ -86,6 +87,8 @@ def train_policy(
         seen, copies = None, []
         if policy.system2 and not policy.system2.is_learning and not live:
             seen = open_cache(policy, data, out=out, video_model=video_model, cache=cache)
+            for line in instruction_notes(training, seen.spec) if loop.is_main else ():
+                print(f"note: {line}")
             copies = copies_of(seen, training, lengths=data.lengths, out=out)
             fill(policy, data, store=store, cache=seen, accelerator=loop.accelerator, deadline=deadline)
             check_room(seen, copies)
