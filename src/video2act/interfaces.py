@@ -197,10 +197,22 @@ class Environment(Protocol):
         ...
 
     def step(self, action: Float[np.ndarray, "a"]) -> Step:
-        """Apply one action in raw units and return what follows, `1 / fps` seconds later."""
+        """Apply one action in raw units. A simulator goes on by `1 / fps` seconds and returns what follows; for a robot
+        see `RealTimeEnvironment`."""
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class RealTimeEnvironment(Environment, Protocol):
+    """A robot, or whatever else goes on in its own time. `step` sends the action and returns at once: the control loop
+    waits until the next control step is due, and then asks `observe`. The observation in the `Step` is not used; it may
+    be the last one."""
+
+    def observe(self) -> Observation:
+        """Cameras and state, read now; `Observation.time` is the moment of this reading."""
+        ...
 
 
 @runtime_checkable

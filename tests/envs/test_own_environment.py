@@ -10,6 +10,8 @@ import pytest
 from gymnasium.spaces import Box, Dict
 
 from video2act.envs import has_expert, make_environment
+from video2act.evaluation.episodes import Instructed
+from video2act.interfaces import RealTimeEnvironment
 
 MODULE = """
 import numpy as np
@@ -239,3 +241,17 @@ class TestGymnasiumId:
 
     def test_the_usual_name_of_the_state_goes_first(self):
         assert make_environment("own/Many-v0", ("top",)).spec.state_names == ("state_0", "state_1")
+
+
+def test_a_robot_by_name_is_still_observed_by_the_loops(here: Path):
+    """What `make_environment` returns offers `observe` where the robot does, and only there."""
+    observing = "    def observe(self):\n        return Observation({}, np.ones(1, np.float32), 'now', 3.0)\n"
+    (here / "my_live.py").write_text(MODULE.replace("    def close(self)", observing + "    def close(self)"))
+    robot = make_environment("my_live:fixed")
+    assert isinstance(robot, RealTimeEnvironment)
+    assert robot.observe().time == 3.0
+    assert not isinstance(make_environment("my_reach:fixed"), RealTimeEnvironment)
+    instructed = Instructed(robot, "say nothing")
+    assert isinstance(instructed, RealTimeEnvironment)
+    assert instructed.observe().instruction == "say nothing"
+    assert not isinstance(Instructed(make_environment("my_reach:fixed"), "say nothing"), RealTimeEnvironment)

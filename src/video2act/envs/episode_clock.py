@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from video2act.interfaces import Environment, EnvironmentSpec, Step
+from video2act.interfaces import Environment, EnvironmentSpec, RealTimeEnvironment, Step
 from video2act.types import Observation
 
 
@@ -29,6 +29,8 @@ class OwnEnvironment:
             raise ValueError(f"{spec.name}: image_size of its spec has no size of camera {missing}; add it")
         self._environment = environment
         self._num_steps = 0
+        if isinstance(environment, RealTimeEnvironment):
+            self.observe = environment.observe
 
     def reset(self, seed: int) -> Observation:
         """Raises ValueError: no Observation; a camera's image is missing, or has another size than the spec says."""

@@ -24,7 +24,7 @@ from video2act.evaluation.kept import FinishedEpisode, KeptEpisodes, folder_of
 from video2act.evaluation.sources import EvaluatedPolicy, PolicySource, rendered_size
 from video2act.files.evaluation_folder import VIDEOS_FOLDER
 from video2act.files.run_folder import FrameSizes, sizes_of
-from video2act.interfaces import Environment, Expert, Watcher
+from video2act.interfaces import Environment, Expert, RealTimeEnvironment, Watcher
 from video2act.limits import Limits
 from video2act.runtime.control_loop import EpisodeResult, run_episode
 from video2act.runtime.places import keeps_real_time
@@ -156,6 +156,8 @@ class Instructed:
         self.spec = environment.spec
         self._environment = environment
         self._instruction = instruction
+        if isinstance(environment, RealTimeEnvironment):
+            self.observe = lambda: replace(environment.observe(), instruction=instruction)
 
     def reset(self, seed: int) -> Observation:
         return replace(self._environment.reset(seed), instruction=self._instruction)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from video2act.interfaces import Environment
+from video2act.interfaces import Environment, RealTimeEnvironment
 from video2act.trace import Trace
 from video2act.types import Observation
 
@@ -23,7 +23,16 @@ class Replay:
 
 
 def replay(environment: Environment, seed: int, *, trace: Trace) -> Replay:
-    """Play the actions of a trace again. The episode ends where the trace does, or where the environment ends it."""
+    """Play the actions of a trace again. The episode ends where the trace does, or where the environment ends it.
+
+    Raises:
+        ValueError: a robot would get all actions at once, and its scene is another one now.
+    """
+    if isinstance(environment, RealTimeEnvironment):
+        raise ValueError(
+            f"{environment.spec.name} goes on in its own time (it has `observe`), so its episodes cannot be played "
+            "again; leave films=yes out"
+        )
     observation, success = environment.reset(seed), False
     observations = []
     for action in trace.actions:

@@ -5,11 +5,16 @@ Success is success at any control step, as in the benchmarks. There are no rewar
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from video2act.interfaces import Environment, Watcher
+import numpy as np
+from jaxtyping import Float
+
+from video2act.interfaces import Environment, RealTimeEnvironment, Watcher
 from video2act.observations import own_copy
 from video2act.runtime.runner import Runner
+from video2act.types import Step
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,38 @@ class Pace:
         return False
 
 
+def pace_of(environment: Environment, rate_hz: float | None) -> Pace:
+    """The pace of an episode. A robot keeps the rate of its spec where none is asked for: actions that were sent as
+    fast as possible would add up to another motion."""
+    if rate_hz is None and isinstance(environment, RealTimeEnvironment):
+        rate_hz = environment.spec.fps
+    return Pace(rate_hz)
+
+
+class Acted(NamedTuple):
+    """One action, and what followed."""
+
+    step: Step
+    """its observation is of the moment at which the next control step begins"""
+    environment_s: float
+    """seconds the environment took"""
+    is_late: bool
+
+
+def act(environment: Environment, action: Float[np.ndarray, "a"], *, pace: Pace) -> Acted:
+    """Send one action and wait until the next control step is due. A robot is observed after the wait: what it showed
+    before would be a control period old when it is planned from."""
+    started = time.perf_counter()
+    step = environment.step(action.copy())  # one that scales it in place changes nothing here
+    environment_s = time.perf_counter() - started
+    is_late = pace.wait()
+    if isinstance(environment, RealTimeEnvironment) and not step.done:
+        started = time.perf_counter()
+        step = replace(step, observation=environment.observe())
+        environment_s += time.perf_counter() - started
+    return Acted(step, environment_s, is_late)
+
+
 def run_episode(
     environment: Environment,
     runner: Runner,
@@ -82,7 +119,7 @@ def run_episode(
     watchers: Sequence[Watcher] = (),
     rate_hz: float | None = None,
 ) -> EpisodeResult:
-    """Run one episode, `rate_hz` control steps per second or as fast as possible (None).
+    """Run one episode, `rate_hz` control steps per second. None: a robot's own rate, a simulator as fast as possible.
 
     Raises:
         ValueError, HoldError: as `Runner.step`.
@@ -93,7 +130,7 @@ def run_episode(
         watcher.on_reset(own_copy(observation))
     success, is_done, environment_step_s, steps = False, False, [], []
     began = started = time.perf_counter()
-    pace = Pace(rate_hz)
+    pace = pace_of(environment, rate_hz)
     while not is_done:
         decision = runner.decide(observation)
         condition = decision.plan.condition
@@ -101,10 +138,8 @@ def run_episode(
         seen = own_copy(observation) if watchers else observation
         for watcher in watchers:
             watcher.on_step(seen, decision)
-        step_started = time.perf_counter()
-        step = environment.step(decision.action.copy())
-        environment_step_s.append(time.perf_counter() - step_started)
-        is_late = pace.wait()
+        step, environment_s, is_late = act(environment, decision.action, pace=pace)
+        environment_step_s.append(environment_s)
         now = time.perf_counter()
         steps.append(
             StepRecord(

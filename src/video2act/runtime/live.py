@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float
 from video2act.incidents import Incident
 from video2act.interfaces import Environment
 from video2act.observations import own_copy
-from video2act.runtime.control_loop import Pace
+from video2act.runtime.control_loop import act, pace_of
 from video2act.runtime.keys import Keys
 from video2act.runtime.runner import Rates, Runner
 from video2act.types import Observation
@@ -85,7 +85,7 @@ class Live:
         keys: where the person's keys come from.
         show: gets the status a few times per second, and at the end of an episode.
         jog: how far one key press moves each action: of a relative action its value, of a target its change.
-        rate_hz: control steps per second; None: as fast as possible.
+        rate_hz: control steps per second; None: a robot's own rate, a simulator as fast as possible.
         instruction: instead of the environment's.
     Raises:
         ValueError: `jog` has another size than the environment's actions.
@@ -121,7 +121,7 @@ class Live:
         self._typed: str | None = None
         self._refused = ""
         self._last: Float[np.ndarray, "a"] | None = None
-        pace, shown_at, step = Pace(self._rate_hz), -1.0, 0
+        pace, shown_at, step = pace_of(self._environment, self._rate_hz), -1.0, 0
         while True:
             pressed = self._keys.poll()
             if self._obey(pressed, done):
@@ -139,8 +139,7 @@ class Live:
             if time.monotonic() - shown_at > SHOWN_EVERY_S:
                 shown_at = time.monotonic()
                 self._show(self._status(observation, step, late_steps=pace.missed_deadlines, episode=done))
-            answer = self._environment.step(action.copy())  # one that scales it in place changes nothing here
-            pace.wait()
+            answer = act(self._environment, action, pace=pace).step
             done.success, step = done.success or answer.success, step + 1
             observation = answer.observation
             if answer.done:
