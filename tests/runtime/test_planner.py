@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from runtime_fakes import FPS, observation
+from runtime_fakes import FPS, observation, wait_until
 
 from video2act.interfaces import Policy
 from video2act.runtime import planner as module
@@ -61,7 +61,7 @@ def test_what_a_plan_was_made_on_and_how_old_it_is_shows_in_seconds():
 
 
 def test_a_plan_is_expected_to_take_as_long_as_the_slowest_of_the_last_ten(monkeypatch: pytest.MonkeyPatch):
-    """In seconds; a cold start is forgotten, and a plan that failed took its time, too."""
+    """In seconds; an outlier is forgotten, and a plan that failed took its time, too."""
     now = [0.0]
 
     class Clock:
@@ -86,6 +86,30 @@ def test_a_plan_is_expected_to_take_as_long_as_the_slowest_of_the_last_ten(monke
     planner.close()
     assert DURATIONS_REMEMBERED == 10
     assert expected == pytest.approx([2.0] * 10 + [0.05, 0.05])
+
+
+def test_a_cold_start_that_the_loop_waits_for_is_expected_of_the_next_plan_only():
+    """It counted among the last ten: after one cold first plan, nine plans were continued as if each took a second.
+    `rtc` froze all they had, `rtc_trained` continued none."""
+    gate = threading.Event()
+    takes_s = iter([0.2, 0.0, 0.2, 0.0])
+
+    def plan() -> None:
+        assert_passes(gate)
+        time.sleep(next(takes_s))
+
+    planner = ThreadPlanner(Finished(plan))
+    for is_first_episode in (True, False):
+        gate.clear()
+        planner.begin(observation(0), None)
+        threading.Timer(0.05, gate.set).start()
+        planner.wait()
+        assert (planner.expected_s() >= 0.2) == is_first_episode, "nothing else is known then"
+        planner.begin(observation(1), None)
+        wait_until(lambda: planner.take(0.0) is not None)
+        assert planner.expected_s() < 0.1
+        planner.reset()
+    planner.close()
 
 
 def test_a_plan_that_is_not_there_yet_is_not_waited_for():

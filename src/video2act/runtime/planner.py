@@ -14,7 +14,7 @@ from video2act.interfaces import Policy
 from video2act.types import Committed, Observation, Plan, VideoCondition
 
 DURATIONS_REMEMBERED = 10
-"""plans: enough to meet the slow ones, few enough to forget a cold start"""
+"""plans: enough to meet the slow ones, few enough to forget an outlier"""
 NO_PLAN = "no plan has been begun; call begin before wait"
 
 
@@ -111,6 +111,10 @@ class ThreadPlanner:
         self._future: Future[Plan] | None = None
         self._is_abandoned = False
         self._durations_s: deque[float] = deque(maxlen=DURATIONS_REMEMBERED)
+        """of plans that were made beside the control loop"""
+        self._waited_s = 0.0
+        """of the last plan that the loop waited for: often a cold start"""
+        self._is_waited_for = False
 
     @property
     def is_busy(self) -> bool:
@@ -126,6 +130,7 @@ class ThreadPlanner:
 
     def begin(self, observation: Observation, committed: Committed | None) -> None:
         work = begin_plan(self._policy, observation, committed=committed)
+        self._is_waited_for = False
         self._future = self._worker.submit(self._timed, work)
 
     def take(self, now: float) -> Plan | None:
@@ -134,27 +139,36 @@ class ThreadPlanner:
         if self._is_abandoned:
             self._future, self._is_abandoned = None, False
             return None
-        return self.wait()
+        return self._result()
 
     def wait(self) -> Plan:
-        future, self._future = self._future, None
-        if future is None:
-            raise RuntimeError(NO_PLAN)
-        return future.result()
+        self._is_waited_for = True
+        return self._result()
 
     def expected_s(self) -> float:
-        return max(self._durations_s, default=0.0)
+        """As `InlinePlanner`. A plan that the loop waited for counts only until there is another one."""
+        return max(self._durations_s, default=self._waited_s)
 
     def close(self) -> None:
         """End the thread, after the plan it is making."""
         self._worker.shutdown()
+
+    def _result(self) -> Plan:
+        future, self._future = self._future, None
+        if future is None:
+            raise RuntimeError(NO_PLAN)
+        return future.result()
 
     def _timed(self, work: Callable[[], Plan]) -> Plan:
         started = time.monotonic()
         try:
             return work()
         finally:
-            self._durations_s.append(time.monotonic() - started)
+            duration_s = time.monotonic() - started
+            if self._is_waited_for:
+                self._waited_s = duration_s
+            else:
+                self._durations_s.append(duration_s)
 
 
 Planner = InlinePlanner | ThreadPlanner
