@@ -26,7 +26,7 @@ REMEDY = "name a results.json that `video2act study` wrote"
 
 
 @dataclass(frozen=True)
-class Source:
+class MachinePart:
     """What one machine did of a study."""
 
     seeds: dict[str, list[int]]
@@ -36,7 +36,7 @@ class Source:
     compute: dict[str, Any]
 
     @classmethod
-    def read(cls, content: dict[str, Any]) -> "Source":
+    def read(cls, content: dict[str, Any]) -> "MachinePart":
         seeds = {str(arm): [int(seed) for seed in found] for arm, found in content["seeds"].items()}
         made_from = {str(place): str(found) for place, found in content["made_from"].items()}
         spent = content["compute"]
@@ -58,7 +58,7 @@ class Elsewhere:
 
     path: Path
     outcomes: Results
-    sources: tuple[Source, ...]
+    sources: tuple[MachinePart, ...]
     """itself, and those that it was made with"""
     named: tuple[Named, ...]
     """when its primary contrast was named"""
@@ -130,12 +130,12 @@ def _successes(scenes: str) -> Bool[np.ndarray, "scenes"]:
     return np.array([won == "1" for won in scenes])
 
 
-def _sources(content: dict[str, Any], outcomes: Results) -> tuple[Source, ...]:
+def _sources(content: dict[str, Any], outcomes: Results) -> tuple[MachinePart, ...]:
     """Who made what: the machine that wrote the file, and those whose results it had."""
-    others = tuple(map(Source.read, content.get("elsewhere", ())))
+    others = tuple(map(MachinePart.read, content.get("elsewhere", ())))
     theirs = {(arm, seed) for source in others for arm, seeds in source.seeds.items() for seed in seeds}
     own = {arm: [seed for seed in seeds if (arm, seed) not in theirs] for arm, seeds in outcomes.items()}
-    return (Source.read({**content, "seeds": {arm: seeds for arm, seeds in own.items() if seeds}}), *others)
+    return (MachinePart.read({**content, "seeds": {arm: seeds for arm, seeds in own.items() if seeds}}), *others)
 
 
 def _check_made(path: Path, arm: str, then: Any, *, now: list[str]) -> None:
