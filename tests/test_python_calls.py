@@ -18,6 +18,11 @@ class Still:
     def infer(self, observation): ...
 runner = v2a.Runner(Still(), execute_steps=1)
 runner.reset()
+from video2act.data import DatasetWriter
+from video2act.data.view import split
+def create(**given):
+    usual = {"cameras": ("front",), "state_names": ("x", "y"), "action_names": ("x", "y"), "relative_actions": ()}
+    DatasetWriter.create(out + "/new", fps=10, robot="arm", image_size=32, **{**usual, **given})
 data, config = v2a.open_dataset(folder), v2a.preset("tiny_blind", folder)
 several = [folder, data]
 for call in calls:
@@ -34,6 +39,8 @@ FIRST = (
 )
 NO_DATASET = "TypeError: expected a dataset or its folder, got a value of type "
 PATHS = 'TypeError: replace takes a dict of paths, such as replace({"horizon": 16}), got '
+
+LISTED = "TypeError: {0} is a list of names, got the text '{1}'; give a list: ['{1}']"
 
 ANSWERS = {
     "v2a.preset('tiny', folder) == v2a.preset('tiny', data)": "True",
@@ -58,6 +65,40 @@ ANSWERS = {
     "v2a.train_video(several, out=folder)": "FileExistsError: {folder} holds a dataset",
     "v2a.train_video(config, out=out)": NO_DATASET + "PolicyConfig",
     "v2a.label(folder, folder, out=out)": "ValueError: label needs at least 5 episodes with recorded actions, got 3",
+    "v2a.open_dataset(folder, state='observation.state')": LISTED.format("state", "observation.state"),
+    "v2a.open_datasets(folder, action='action')": LISTED.format("action", "action"),
+    "v2a.open_datasets(folder, embodiments='single_arm')": LISTED.format("embodiments", "single_arm"),
+    "v2a.preset('tiny', folder, cameras='front')": LISTED.format("cameras", "front"),
+    "v2a.make_environment('moving:push', cameras='front')": LISTED.format("cameras", "front"),
+    "create(cameras='front')": LISTED.format("cameras", "front"),
+    "create(state_names='xy')": LISTED.format("state_names", "xy"),
+    "create(action_names='xy')": LISTED.format("action_names", "xy"),
+    "create(relative_actions='x')": LISTED.format("relative_actions", "x"),
+    "v2a.open_dataset(folder, episodes=3)": "TypeError: episodes is a list of numbers, got 3; give [3], or range(3)",
+    "v2a.train(config, data, out=out, training=v2a.VideoTrainConfig())": (
+        "TypeError: train takes training=TrainConfig(...), got a value of type VideoTrainConfig"
+    ),
+    "v2a.train_video(data, out=out, training=v2a.TrainConfig())": (
+        "TypeError: train_video takes training=VideoTrainConfig(...), got a value of type TrainConfig"
+    ),
+    "v2a.label(data, data, out=out, training=v2a.TrainConfig())": (
+        "TypeError: label takes training=InverseTrainConfig(...), got a value of type TrainConfig"
+    ),
+    "v2a.train(config, data, out=out, lr=3)": "TypeError: train has no argument 'lr'; it has config, data, out, ",
+    "v2a.train(config, data, out=out, batch_size=3)": (
+        "TypeError: train has no argument 'batch_size'; give training=TrainConfig(batch_size=...); it has config, "
+    ),
+    "v2a.train(config, data, out=out, num_step=3)": (
+        "TypeError: train has no argument 'num_step'; did you mean num_steps? it has config, data, out, training, "
+    ),
+    "v2a.evaluate(out, 'moving:push', n_episodes=1)": (
+        "TypeError: evaluate has no option 'n_episodes'; did you mean episodes? it has "
+    ),
+    "v2a.collect('moving:push', out, episode=1)": (
+        "TypeError: collect has no option 'episode'; did you mean episodes? it has "
+    ),
+    "split(data, 2)": "ValueError: the fraction of episodes that is held out must lie in [0, 1), got 2",
+    "[len(half) for half in split(data, 0.4)]": "[2, 1]",
     "config.replace(horizon=16)": PATHS + "horizon=16",
     "config.replace('horizon')": PATHS + "'horizon'",
     "config.replace({'horizon': 16}).horizon": "16",

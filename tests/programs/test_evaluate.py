@@ -30,7 +30,8 @@ from video2act.config import (
 from video2act.evaluation.episodes import Evaluation
 from video2act.evaluation.findings import SuccessRate, percentiles
 from video2act.evaluation.report import evaluation_tables, heading
-from video2act.evaluation.suitability import check_fits, check_scenes, check_unseen
+from video2act.evaluation.sources import instructions_of
+from video2act.evaluation.suitability import check_fits, check_scenes, check_unseen, note_instruction
 from video2act.files.run_folder import SCENES_FILE
 from video2act.interfaces import EnvironmentSpec
 from video2act.policy import Video2Act
@@ -549,7 +550,7 @@ class TestALoadedPolicy:
             evaluate(policy, "fake:a", **options)
 
     def test_an_option_that_does_not_exist_is_refused(self, policy: Video2Act):
-        with pytest.raises(TypeError, match="unexpected keyword argument 'episods'"):
+        with pytest.raises(TypeError, match="evaluate has no option 'episods'; did you mean episodes"):
             evaluate(policy, "fake:a", episods=2)
 
 
@@ -564,3 +565,20 @@ def test_python_s_function_plays_in_this_process(asked: dict[str, Any], workers:
     with pytest.raises(InterruptedError) as found:
         evaluate(tmp_path, "moving:push", out=tmp_path / "out", **asked)
     assert found.value.args == (workers,)
+
+
+def test_an_instruction_that_training_never_had_is_noted(evaluation: Evaluation, tmp_path: Path, capsys):
+    """A policy played a sentence that it never saw, and nothing said so."""
+    known = replace(evaluation, source=replace(evaluation.source, path=tmp_path))
+    for trained, note in (
+        (["say it"], ""),
+        (["a", "b", "c"], "note: the instruction 'say it' is not among the 3 of training: 'a', 'b', ...\n"),
+        ([str(i) for i in range(1000)], ""),
+    ):
+        (tmp_path / "instructions.json").write_text(json.dumps(trained))
+        instructions = instructions_of(known.source)
+        note_instruction("say it", instructions)
+        assert capsys.readouterr().out == note
+    (tmp_path / "instructions.json").write_text('["a", "b"]')
+    run_evaluation(known)
+    assert capsys.readouterr().out == "note: the instruction 'say it' is not among the 2 of training: 'a', 'b'\n"

@@ -14,7 +14,8 @@ import numpy as np
 from video2act.clips import clip_indices
 from video2act.config import LETTERBOX, FrameConfig, VideoTrainConfig
 from video2act.data.frame_store import GIB, FrameStore, check_budget, stores_of
-from video2act.data.lerobot_reader import Dataset
+from video2act.data.lerobot_reader import Dataset, LeRobotDataset
+from video2act.data.view import as_view
 from video2act.frames import Size, fit_problem
 from video2act.types import Video
 
@@ -43,13 +44,23 @@ class Footage:
         """
         for dataset in datasets:
             if not dataset.cameras:
-                raise ValueError("a dataset has no colour camera (depth is none); leave it out, or record one")
+                raise ValueError(
+                    f"{place_of(dataset)} has no colour camera (depth is none); leave it out, or record one"
+                )
             if camera is not None and camera not in dataset.cameras:
-                raise ValueError(f"the dataset has no camera {camera!r}; its cameras are {', '.join(dataset.cameras)}")
+                raise ValueError(
+                    f"{place_of(dataset)} has no camera {camera!r}; its cameras are {', '.join(dataset.cameras)}"
+                )
         budget, batch = int(config.frames_gib * GIB), config.batch_size * config.num_frames * 3 * max(map(prod, sizes))
         check_budget(budget, batch)
         stores = stores_of(datasets, budget - batch)
         return [cls(one, store, camera or one.cameras[0]) for one, store in zip(datasets, stores, strict=True)]
+
+
+def place_of(dataset: Dataset) -> str:
+    """A dataset's folder, or folders, for errors; `the dataset` where it is not on disk."""
+    roots = [str(part.root) for part in as_view(dataset).parts if isinstance(part, LeRobotDataset)]
+    return ", ".join(roots) or "the dataset"
 
 
 Place = tuple[int, int, int]

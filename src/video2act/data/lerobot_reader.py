@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from video2act.config import Orientation
+from video2act.config.calls import check_listed
 from video2act.data import fingerprint
 from video2act.data.dataset_files import COPY, DatasetError, check_exists, locate_dataset
 from video2act.data.lerobot_format import load_info
@@ -133,6 +134,7 @@ class LeRobotDataset(fingerprint.Fingerprinted):
     """
 
     def __init__(self, root: Path | str, *, state: Sequence[str] | None = None, action: Sequence[str] | None = None):
+        check_listed(state=state, action=action)
         self.root = locate_dataset(root)
         self.info = load_info(self.root).choose(state=state, action=action)
         if self.info.total_episodes == 0:

@@ -19,6 +19,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
 
+from video2act.config.calls import check_listed
 from video2act.config.checks import check_relative_actions
 from video2act.config.plain import parse_json
 from video2act.data import lerobot_rows as rows
@@ -97,6 +98,7 @@ def empty_info(
 ) -> DatasetInfo:
     """The description of a dataset that holds no episode yet; nothing is written. Arguments as for
     `DatasetWriter.create`. Raises ValueError: it cannot be stored."""
+    check_listed(cameras=cameras, state_names=state_names, action_names=action_names)
     if len(set(cameras)) != len(cameras):
         raise ValueError(f"each camera needs a name of its own, got {', '.join(cameras)}")
     if fps <= 0 or abs(fps - round(fps)) > 1e-6:  # a rate that comes from 1 / period is not exact
@@ -161,6 +163,7 @@ class DatasetWriter:
         """
         root = Path(root)
         _check_empty(root)
+        check_listed(relative_actions=relative_actions)
         check_relative_actions(relative_actions, action_names)
         info = empty_info(
             fps=fps,

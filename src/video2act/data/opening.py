@@ -11,6 +11,7 @@ from os import PathLike
 from pathlib import Path
 
 from video2act.config import PolicyConfig
+from video2act.config.calls import check_listed
 from video2act.config.checks import check_once
 from video2act.config.training_options import DataOptions
 from video2act.data.dataset_files import DatasetError
@@ -69,6 +70,7 @@ def open_datasets(
         ValueError: no path; a dataset twice; an episode that does not exist; an embodiment that is unknown, or of
             another size.
     """
+    check_listed(embodiments=embodiments)
     paths = [paths] if isinstance(paths, Path | str) else paths
     if not paths:
         raise ValueError("expected at least one dataset folder, got none")
@@ -136,6 +138,7 @@ def preset(
         raise TypeError(f"a preset is asked for by its name, then the data: preset('tiny', data); got {_kind(name)}")
     if data is None:
         raise TypeError(f"preset({name!r}) lacks the data, whose sizes the policy gets: preset({name!r}, 'data/push')")
+    check_listed(cameras=cameras)
     known = data if isinstance(data, Demonstrations) else as_dataset(data)
     return make_preset(name, known, cameras)
 
@@ -161,6 +164,14 @@ def _check_alike(parts: Sequence[LeRobotDataset], names: Sequence[str]) -> None:
 
     for other in parts[1:]:
         first = parts[0]
+        unlabelled = [part.root for part in (first, other) if "action_dim" in names and part.action_dim is None]
+        if len(unlabelled) == 1:
+            remedy = (
+                "label it first (video2act label), or learn its frames alone: train-video, or --video-data of train"
+            )
+            raise DatasetError(
+                f"{first.root} and {other.root} do not go together: {unlabelled[0]} has no actions", remedy
+            )
         pairs = {name: (getattr(first, name), getattr(other, name)) for name in names}
         if "cameras" in pairs:
             ours, theirs = pairs["cameras"] = sizes(first), sizes(other)

@@ -114,6 +114,8 @@ def as_view(dataset: Dataset) -> DatasetView:
 def choose(dataset: LeRobotDataset, episodes: Sequence[int]) -> DatasetView:
     """Some episodes of a dataset, in the order given. Raises ValueError: an episode that does not exist, one that is
     named twice, or none at all."""
+    if isinstance(episodes, int):
+        raise TypeError(f"episodes is a list of numbers, got {episodes}; give [{episodes}], or range({episodes})")
     for i in episodes:
         if not 0 <= i < len(dataset):
             raise ValueError(f"{dataset.root} has episodes 0..{len(dataset) - 1}, asked for {i}; choose among them")
@@ -160,6 +162,8 @@ def _task(dataset: Dataset, i: int) -> tuple[str, ...]:
 
 def num_held_out(count: int, fraction: float) -> int:
     """How many of `count` episodes validate."""
+    if not 0 <= fraction < 1:
+        raise ValueError(f"the fraction of episodes that is held out must lie in [0, 1), got {fraction:g}")
     if count < 2:
         raise ValueError(f"a validation split needs at least 2 episodes, one of them held out; the dataset has {count}")
     return min(count - 1, max(1, round(fraction * count)))

@@ -17,6 +17,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
+from video2act.config.calls import check_listed
 from video2act.config.checks import check_once
 from video2act.envs import aloha, libero, metaworld, moving
 from video2act.envs.aloha import Aloha
@@ -91,6 +92,7 @@ def make_environment(
     Raises:
         ValueError: an unknown name, an environment of your own that is none, or a visual shift of it.
     """
+    check_listed(cameras=cameras)
     family, _, task = name.partition(":")
     own = None if family in FAMILIES else _own(name, cameras)
     if own is not None:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from video2act.config import PolicyConfig
 from video2act.engines.choice import load_policy
 from video2act.engines.policy import EnginePolicy
-from video2act.files.run_folder import STATISTICS_FILE, FrameSizes, load_config, load_frame_sizes, load_training_seeds
+from video2act.files.run_folder import (
+    STATISTICS_FILE,
+    FrameSizes,
+    load_config,
+    load_frame_sizes,
+    load_instructions,
+    load_training_seeds,
+)
 from video2act.interfaces import DualSystem
 from video2act.statistics import Statistics, load_statistics, names_of
 from video2act.types import Video
@@ -116,6 +123,12 @@ class LoadedPolicy:
 
     def load(self, device: str) -> EvaluatedPolicy:
         return self.policy
+
+
+def instructions_of(source: PolicySource) -> tuple[str, ...]:
+    """The training instructions; none if they are not recorded, as by a served policy."""
+    folder = source.policy.folder if isinstance(source, LoadedPolicy) else source.path
+    return () if folder is None else load_instructions(folder)
 
 
 def rendered_size(recorded: FrameSizes, chosen: int | None) -> tuple[int, int] | None:

@@ -7,6 +7,7 @@ from video2act.config.checks import order_problem
 from video2act.engines.choice import load_policy
 from video2act.envs import is_simulated, num_scenes
 from video2act.evaluation.episodes import Evaluation
+from video2act.files.run_folder import MAX_INSTRUCTIONS
 from video2act.frames import frame_problems
 from video2act.interfaces import Environment, EnvironmentSpec
 from video2act.refresh_rule import RefreshSpec
@@ -67,6 +68,13 @@ def check_fits(config: PolicyConfig, spec: EnvironmentSpec, *, names: Names = NO
         raise ValueError(
             f"this policy cannot drive {spec.name}; choose the environment of its data. " + "; ".join(problems)
         )
+
+
+def note_instruction(instruction: str, trained: Sequence[str]) -> None:
+    """Print a note for an instruction that the policy never had in training, where all of those are known."""
+    if 0 < len(trained) < MAX_INSTRUCTIONS and instruction not in trained:
+        first = ", ".join(map(repr, trained[:2])) + ", ..." * (len(trained) > 2)
+        print(f"note: the instruction {instruction!r} is not among the {len(trained)} of training: {first}")
 
 
 def check_scenes(env: str, seeds: range, *, training_seeds: Collection[int]) -> None:

@@ -28,6 +28,8 @@ SCENES_FILE = "scenes.json"
 """environment -> seeds of the demonstrations, so that an evaluation can refuse to repeat them"""
 INSTRUCTIONS_FILE = "instructions.json"
 """training instructions, as examples"""
+MAX_INSTRUCTIONS = 1000
+"""of them: a large dataset may have as many sentences as episodes"""
 DATA_FILE = "data.json"
 """the datasets of the training"""
 CARD_FILE = "README.md"

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from video2act.config.calls import made
 from video2act.config.data_options import CollectOptions
 from video2act.config.frames import VisualShiftName
 from video2act.data import DatasetWriter, EncodedEpisode, Episode, encode_episode, load_origin
@@ -75,7 +76,7 @@ def collect(env: str, out: Path | str, **options: Any) -> Collected:
         CollectionError: the expert fails on too many seeds in a row.
         WorkerDiedError: a worker ended; the message names its seed.
     """
-    chosen = CollectOptions(env=env, out=Path(out), **alone_by_default(options))
+    chosen = made(CollectOptions, "collect", {"env": env, "out": Path(out), **alone_by_default(options)})
     # before a worker starts: a name that cannot be recorded, such as one of your own environments, which has no expert
     tasks, known = expand_suites([env]), list_environments()
     demonstrated = [name for name in known if has_expert(name)]

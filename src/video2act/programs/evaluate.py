@@ -13,7 +13,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from video2act.config import EvaluateOptions
+from video2act.config.calls import made
 from video2act.engines.choice import check_engine
 from video2act.engines.policy import EnginePolicy
 from video2act.envs import expand_suites
@@ -37,8 +38,8 @@ from video2act.evaluation.findings import (
 from video2act.evaluation.kept import FinishedEpisode, KeptEpisodes
 from video2act.evaluation.report import evaluation_tables, heading
 from video2act.evaluation.results import STEPS_FILE
-from video2act.evaluation.sources import LoadedPolicy, PolicySource, RunFolder
-from video2act.evaluation.suitability import check_runtime, check_scenes, make_fitting
+from video2act.evaluation.sources import LoadedPolicy, PolicySource, RunFolder, instructions_of
+from video2act.evaluation.suitability import check_runtime, check_scenes, make_fitting, note_instruction
 from video2act.evaluation.traces import write_traces
 from video2act.files.atomic import write_text
 from video2act.files.evaluation_folder import EPISODES_FOLDER, INFO_FILE, VIDEOS_FOLDER
@@ -91,7 +92,7 @@ def evaluate(
         TypeError: an option does not exist.
         ValueError: an environment does not fit the policy, a seed was trained on, or an option is out of range.
     """
-    chosen = EvaluateOptions(**alone_by_default(options))
+    chosen = made(EvaluateOptions, "evaluate", alone_by_default(options))
     if chosen.out is not None:
         chosen = replace(chosen, out=Path(chosen.out))
     with ExitStack() as ending:
@@ -153,11 +154,14 @@ def run_evaluation(evaluation: Evaluation, on_episode: Callable[[bool], object] 
     if not envs:
         raise ValueError("environments must be at least 1, got 0")
     check_runtime(evaluation)
-    names = evaluation.source.names()
+    names, trained, instructions = evaluation.source.names(), instructions_of(evaluation.source), dict[str, None]()
     for env in envs:
         check_scenes(env, evaluation.seeds, training_seeds=evaluation.source.training_seeds(env))
         make = partial(evaluation.open_environment, env, config.all_cameras)
-        make_fitting(config, make, names=names).close()
+        with closing(make_fitting(config, make, names=names)) as fitting:
+            instructions[evaluation.options.instruction or fitting.spec.instruction] = None
+    for instruction in instructions:
+        note_instruction(instruction, trained)
     if out is None:
         return _summary(evaluation, run_episodes(evaluation, on_episode))
     check_kind(out, "an evaluation", own=INFO_FILE)

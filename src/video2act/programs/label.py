@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from video2act.config import LETTERBOX, InverseTrainConfig
+from video2act.config.calls import takes
 from video2act.config.training_options import LabelOptions
 from video2act.data import Dataset, load_origin, open_datasets, parse_episodes
 from video2act.data.labels import LABELS, Labels, label_notes, labelled_form, load_labels, recorded_parts
@@ -43,6 +44,7 @@ def main(options: LabelOptions) -> None:
     )
 
 
+@takes(InverseTrainConfig)
 def label(
     data: AnyDataset,
     videos: AnyDataset,

@@ -26,9 +26,9 @@ from video2act.data.origin import orientation_of, relative_actions_of
 from video2act.engines.choice import check_engine, load_policy
 from video2act.envs import is_simulated, make_environment
 from video2act.evaluation.sources import rendered_size
-from video2act.evaluation.suitability import check_image_size, make_fitting
+from video2act.evaluation.suitability import check_image_size, make_fitting, note_instruction
 from video2act.files.differences import differences
-from video2act.files.run_folder import STATISTICS_FILE, load_config, load_frame_sizes, sizes_of
+from video2act.files.run_folder import STATISTICS_FILE, load_config, load_frame_sizes, load_instructions, sizes_of
 from video2act.interfaces import Environment, EnvironmentSpec, Watcher
 from video2act.runtime.keys import Keys, TerminalKeys
 from video2act.runtime.live import JOG, Live, LiveEpisode, Status
@@ -94,6 +94,7 @@ def run(options: RunOptions, *, keys: Keys | None = None, watch: tuple[Watcher, 
     environment = make_fitting(config, make, names=names_of(statistics))
     with ExitStack() as ending:
         ending.enter_context(closing(environment))
+        note_instruction(options.instruction or environment.spec.instruction, load_instructions(options.run))
         trained = TrainingRecord(statistics["action"].names, config.relative_actions)
         spec = replace(environment.spec, relative_actions=trained.relative_actions_of(environment.spec))
         writer = _open(options, spec, ending=ending)

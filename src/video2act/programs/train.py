@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from video2act.config import PolicyConfig, TrainConfig
+from video2act.config.calls import takes
 from video2act.config.nearby import nearby
 from video2act.config.training_options import TrainOptions
 from video2act.data import Dataset, open_dataset, split
@@ -63,6 +64,7 @@ def _known_identity(
     return known | ({"init_parts": list(options.init_parts)} if options.init else {})
 
 
+@takes(TrainConfig)
 def train(
     config: PolicyConfig,
     data: AnyDataset,
@@ -125,7 +127,9 @@ def train(
     check_prediction(config)
     check_video_model(config, video_model)
     if init is not None and not resume and not Path(init).exists():
-        raise FileNotFoundError(f"{init} does not exist{nearby(init)}; init takes a run folder, or RDT-1B's checkpoint")
+        raise FileNotFoundError(
+            f"{init} does not exist{nearby(Path(init))}; init takes a run folder, or RDT-1B's checkpoint"
+        )
     if init is not None and (Path(init) / BACKBONE_FILE).is_file():
         raise ValueError(f"{init} is a video model ({BACKBONE_FILE}), not a policy: give it as video_model")
     if cache is not None:

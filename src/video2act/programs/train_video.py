@@ -25,6 +25,7 @@ from video2act.config import (
     VideoTrainConfig,
 )
 from video2act.config.backbone import WAN_TOKENS
+from video2act.config.calls import takes
 from video2act.config.training_options import SCRATCH, TrainVideoOptions
 from video2act.data import Dataset, open_dataset, parse_episodes, split
 from video2act.data.clip_sampler import ClipSampler, Footage
@@ -106,6 +107,7 @@ def _with_clips(config: VideoTrainConfig, streams: Sequence[StreamConfig], *, ba
     return clips_of_streams(config, streams, frames_per_feature=frames_per_feature)
 
 
+@takes(VideoTrainConfig)
 def train_video(
     data: AnyDataset | Sequence[AnyDataset],
     *,

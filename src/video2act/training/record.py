@@ -13,11 +13,8 @@ from video2act.data.labels import load_labels
 from video2act.data.origin import load_visual_shift
 from video2act.data.seeds import Part, recorded_seeds
 from video2act.files.atomic import write_text
-from video2act.files.run_folder import DATA_FILE, INSTRUCTIONS_FILE, ROBOTS, SCENES_FILE
+from video2act.files.run_folder import DATA_FILE, INSTRUCTIONS_FILE, MAX_INSTRUCTIONS, ROBOTS, SCENES_FILE
 from video2act.policy import Video2Act
-
-MAX_INSTRUCTIONS = 1000
-"""a large dataset may have as many sentences as episodes"""
 
 
 def save_runs(policy: Video2Act, weights: dict[str, Tensor], *, out: Path, data: Dataset) -> None:
