@@ -318,7 +318,7 @@ class TestGuard:
     def test_limits_of_another_size_are_refused_for_actions_without_names_too(self, size: int):
         """Those of one number would hold for all."""
         guard = Guard(limits=Limits((0.0,) * size, (1.0,) * size))
-        with pytest.raises(ValueError, match=f"limits are for {size} numbers, but an action of the robot has 2"):
+        with pytest.raises(ValueError, match=f"limits are for {size} numbers, but an action of the policy has 2"):
             guard.check(np.zeros(2))
 
     def test_limits_from_a_file(self, tmp_path: Path):

@@ -57,14 +57,24 @@ class Guard:
         self._outside = outside
         self._robot = robot
 
+    def check_size(self, size: int, owner: str) -> None:
+        """Raises ValueError unless there is a name and a limit for each number of the owner's actions, or none."""
+        if self._names and len(self._names) != size:
+            raise ValueError(
+                f"{self._robot} names {len(self._names)} actions ({', '.join(self._names)}), but an action of {owner} "
+                f"has {size} numbers; name each of them, in their order (action_names)"
+            )
+        if self._limits is not None:
+            self._limits.check_size(size, owner)
+
     def check(self, action: Float[np.ndarray, "_a"]) -> Checked:
-        """The action as it may be sent."""
+        """The action as it may be sent. Raises ValueError as `check_size`."""
+        self.check_size(len(action), "the policy")
         if not np.isfinite(action).all():
             values = self._values(action, ~np.isfinite(action))
             return Checked(None, "action_not_finite", f"not finite: {values}; held instead")
         if self._limits is None:
             return Checked(action)
-        self._limits.check_size(len(action), self._robot)
         is_outside = self._limits.outside(action)
         if self.is_relative.any():
             is_outside &= ~(self.is_relative & (action == 0))

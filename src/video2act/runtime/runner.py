@@ -142,8 +142,6 @@ class Runner:
             execute_steps = own.execute_steps if execute_steps is None else execute_steps
             check_execute_steps(execute_steps, own.horizon)
             check_overlap(loaded, config)
-            if self._limits is not None:
-                self._limits.check_size(own.action_dim, "this policy")
             if isinstance(system2, str):
                 streams = own.system2.streams if own.system2 and not is_blind else ()
                 spec = RefreshSpec(streams, own.refresh_every if refresh_every is None else refresh_every, own.fps)
@@ -177,9 +175,10 @@ class Runner:
 
         Args:
             spec: of the environment that it takes place in, for the names of its actions and which are relative.
-            seed: of simulated latencies.
+            seed: of simulated latencies alone. The noise of the policy's plans goes on; `policy.seed` begins it anew.
         Raises:
-            ValueError: its actions stand in another order than in the training data, or lack one that is relative.
+            ValueError: its actions are not as many as the policy's, stand in another order than in the training data,
+                or lack one that is relative.
         """
         if spec is not None:
             names, told = spec.action_names, self._told
@@ -352,7 +351,10 @@ class Runner:
         check(action.shape == (size,), f"{problem}; give a number for each of the robot's actions")
 
     def _make_guard(self, names: tuple[str, ...], relative: tuple[str, ...], robot: str = "the robot") -> Guard:
-        return Guard(names, relative, limits=self._limits, outside=self._config.outside_limits, robot=robot)
+        guard = Guard(names, relative, limits=self._limits, outside=self._config.outside_limits, robot=robot)
+        if self._action_dim is not None:
+            guard.check_size(self._action_dim, "this policy")
+        return guard
 
     def _check_order(self, action_names: tuple[str, ...]) -> None:
         check(not (problem := order_problem("action", self._recorded.action_names, action_names)), problem)
