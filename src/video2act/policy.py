@@ -200,7 +200,7 @@ class Video2Act(nn.Module):
         return torch.autocast(self.device.type, torch.bfloat16) if self.is_coarse else nullcontext()
 
     def seed(self, seed: int) -> None:
-        """Fix the noise of the next chunks; programs do it when an episode begins."""
+        """Fix the noise of the next chunks; evaluations do it when an episode begins."""
         self.system1.forget()
         self._noise.manual_seed(seed)
 
