@@ -16,6 +16,7 @@ from video2act.config import (
     System2Config,
 )
 from video2act.interfaces import EnvironmentSpec
+from video2act.runtime.slow_loop import SlowLoop
 from video2act.types import ActionChunk, Observation, Step, Tokens, Video, VideoCondition
 
 FPS = 50.0
@@ -102,6 +103,28 @@ class FakeEnvironment:
         return Step(observation(len(self.actions)), is_done, is_done)
 
     def close(self) -> None: ...
+
+
+def assert_closing_wakes(loop: SlowLoop) -> None:
+    """Close a loop while another thread waits for its first condition, which must hear of that at once."""
+    heard: list[str] = []
+
+    def wait() -> None:
+        try:
+            loop.condition()
+        except RuntimeError as error:
+            heard.append(str(error))
+
+    loop.reset(0)
+    loop.observe(observation(0))
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    time.sleep(0.2)
+    assert not heard
+    loop.close()
+    waiting.join(10.0)
+    assert not waiting.is_alive()
+    assert [text.partition("has been closed")[2] for text in heard] == ["; make a new slow loop"]
 
 
 def wait_until(is_true, timeout_s: float = 10.0) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runtime_fakes import FPS, MOTION, observation, wait_until
+from runtime_fakes import FPS, MOTION, assert_closing_wakes, observation, wait_until
 from system2_in_a_process import cannot_be_built, counting, dies_at_once, ends_early, obedient, threads_and_niceness
 
 from video2act.refresh_rule import RefreshSpec
@@ -217,6 +217,14 @@ def test_closing_ends_the_process_even_if_it_hangs(tmp_path: Path):
     assert not process.is_alive()
     with pytest.raises(RuntimeError, match="has been closed"):
         loop.observe(observation(2))
+
+
+def test_closing_wakes_who_waits_for_the_first_condition(tmp_path: Path, start: Start):
+    """It waited on, up to `first_condition_timeout_s`, although the process had ended."""
+    orders = tmp_path / "orders"
+    loop = start(partial(obedient, orders), first_condition_timeout_s=60.0)
+    orders.write_text("hang")
+    assert_closing_wakes(loop)
 
 
 def test_tokens_cross_unchanged_whatever_their_dtype():

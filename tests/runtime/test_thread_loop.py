@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from runtime_fakes import FPS, MOTION, FakeSystem, GatedSystem, observation, wait_until
+from runtime_fakes import FPS, MOTION, FakeSystem, GatedSystem, assert_closing_wakes, observation, wait_until
 
 from video2act.interfaces import System2Error
 from video2act.refresh_rule import RefreshSpec
@@ -118,6 +118,35 @@ def test_hundreds_of_resets_under_load_never_show_another_episode():
             assert condition.episode == episode
             assert (round(condition.tokens.data.item()) - episode) % 256 < 3
     shared.close()
+
+
+class Away(FakeSystem):
+    def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
+        raise ConnectionError("nobody listens")
+
+
+@pytest.mark.parametrize("where", ["thread", "a shared thread", "ws://robot:8000"])
+def test_closing_wakes_who_waits_for_the_first_condition(where: str):
+    """It waited on, up to `first_condition_timeout_s`, and then heard that System 2 hangs or is away."""
+    ends = threading.Event()
+    system = System2Worker(Away()) if where == "a shared thread" else Away()
+    spec = RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS)
+    loop = ThreadSlowLoop(system, spec, first_condition_timeout_s=30.0, where=where, end_system=ends.set)
+    assert_closing_wakes(loop)
+    assert ends.is_set()
+    if isinstance(system, System2Worker):
+        system.close()
+
+
+def test_a_closed_loop_gives_no_condition():
+    """The last one was given on, while `observe` refused."""
+    loop = ThreadSlowLoop(FakeSystem(), RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS))
+    loop.reset(0)
+    loop.observe(observation(0))
+    assert token(loop) == 0
+    loop.close()
+    with pytest.raises(RuntimeError, match="has been closed"):
+        loop.condition()
 
 
 class FailingSystem(FakeSystem):

@@ -108,8 +108,7 @@ class ThreadSlowLoop:
             ValueError: as `check`.
             RuntimeError: the loop is closed.
         """
-        if self._is_closed:
-            raise RuntimeError(f"System 2 ({self._where}) has been closed; make a new slow loop")
+        self._check_open()
         seen = self._with_images_of_streams(observation)
         with self._changed:
             newest = Frame(seen, self._episode, self._control_step)
@@ -131,14 +130,15 @@ class ThreadSlowLoop:
 
         Raises:
             System2Error: System 2 failed several times before the first one, or cannot be used any more.
-            RuntimeError: `observe` was not called.
+            RuntimeError: `observe` was not called; or the loop is closed, also while this waits.
             TimeoutError: the first one did not come in time.
         """
         with self._changed:
             if self._control_step == 0:
                 raise RuntimeError("System 2 has seen no frame of this episode; call observe before condition")
-            self._changed.wait_for(lambda: self._answer is not None, self._timeout_s)
+            self._changed.wait_for(lambda: self._answer is not None or self._is_closed, self._timeout_s)
             answer, episode = self._answer, self._episode
+        self._check_open()
         if answer is None:
             last = f". Last incident: {self.incidents[-1].text}" if self.incidents else ""
             raise TimeoutError(
@@ -161,12 +161,17 @@ class ThreadSlowLoop:
         with self._changed:
             self._is_closed = True
             self._worker.forget(self)
+            self._changed.notify_all()
         self._end_system()
         if not self._is_shared and not self._worker.close(self._hang_timeout_s):
             self.incidents.note(
                 "system2_hangs",
                 f"System 2 ({self._where}): it did not end within {self._hang_timeout_s:g} s; a refresh hangs in it",
             )
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise RuntimeError(f"System 2 ({self._where}) has been closed; make a new slow loop")
 
     def _with_images_of_streams(self, observation: Observation) -> Observation:
         """Without the others, which would stay in memory."""
