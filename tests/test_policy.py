@@ -2,6 +2,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from video2act.statistics import Statistics
 from video2act.system1 import Visibility
 from video2act.system2 import load_system2
 from video2act.text.cache import file_name
-from video2act.types import Batch, Committed, Observation, Tokens, Video, VideoCondition
+from video2act.types import Batch, Committed, Conditions, Observation, Tokens, Video, VideoCondition
 
 MakePolicy = Callable[[PolicyConfig], Video2Act]
 MakeBatch = Callable[..., Batch]
@@ -465,3 +466,23 @@ def test_what_crosses_to_another_device_is_all_of_it(small_config: PolicyConfig,
     assert all(t.is_meta for t in (moved.state, moved.actions, moved.action_is_pad, moved.staleness))
     assert moved.instruction == batch.instruction
     assert Tokens.all_visible(torch.zeros(1, 2, 3)).to("meta").mask.is_meta
+
+
+def test_acting_gathers_its_conditions_as_training_does(policy: Video2Act, monkeypatch: pytest.MonkeyPatch):
+    """`gather` stands in the figure below `act`, which put the conditions together by hand."""
+    gathered, gather = [], policy.system1.gather
+
+    def remember(*args: Any, **more: Any) -> Conditions:
+        gathered.append(gather(*args, **more))
+        return gathered[-1]
+
+    monkeypatch.setattr(policy.system1, "gather", remember)
+    policy.act(observation(), condition(policy))
+    seen = observation()
+    images = {
+        name: read_image(seen, name, config=policy.config, device=policy.device) for name in policy.config.cameras
+    }
+    video, visible = condition(policy).tokens, Visibility.full(1, policy.device)
+    with torch.no_grad():
+        expected = gather(["push"], images, video=video, visible=visible)
+    assert all(torch.equal(vars(gathered[0])[name].data, tokens.data) for name, tokens in vars(expected).items())

@@ -31,7 +31,7 @@ from video2act.system1.action_dit import ProjectedConditions
 from video2act.system2 import System2, load_system2
 from video2act.system2.backbones import make_backbone, make_published
 from video2act.text.encoder import longest_instruction
-from video2act.types import ActionChunk, Batch, Committed, Conditions, Observation, Tokens, Video, VideoCondition
+from video2act.types import ActionChunk, Batch, Committed, Observation, Tokens, Video, VideoCondition
 from video2act.video_backbone import VideoBackbone
 
 
@@ -174,11 +174,10 @@ class Video2Act(nn.Module):
         video = self._no_tokens(1) if self.is_blind else condition.tokens.to(self.device)
         age = torch.tensor([staleness_of(condition, observation)], device=self.device)
         with self._precision():
-            heard = self.system1.hear(observation.instruction)
-            image = self.system1.look(images) if images else self._no_tokens(1)
-            conditions, state = Conditions(heard.tokens, image, video), self.normalize_state.normalize(state)
-            text = heard.projected
-            projected = self.system1.project(conditions, state, staleness=age, visible=visible, text=text)
+            said, text = [observation.instruction], self.system1.hear(observation.instruction)
+            conditions = self.system1.gather(said, images or None, video=video, visible=visible, text=text.tokens)
+            state = self.normalize_state.normalize(state)
+            projected = self.system1.project(conditions, state, staleness=age, visible=visible, text=text.projected)
         return projected, torch.randn(1, *self.system1.noise_shape, generator=self._noise).to(self.device)
 
     def _chunk(self, normalised: Float[Tensor, "1 horizon a"], observation: Observation) -> ActionChunk:

@@ -113,9 +113,14 @@ class System1(KeepsInstructions[Heard]):
         *,
         video: Tokens,
         visible: Visibility,
+        text: Tokens | None = None,
     ) -> Conditions:
-        """Encode text and images beside System 2's tokens, and mask what is hidden. No images give no tokens."""
-        text = self.read(instruction)
+        """Encode text and images beside System 2's tokens, and mask what is hidden. No images give no tokens.
+
+        Args:
+            text: of `hear`, instead of reading the instruction again.
+        """
+        text = self.read(instruction) if text is None else text
         image = Tokens.empty(len(instruction), self.config.hidden, like=text.data)
         if images is not None and self.cameras:
             image = self.look(images)
