@@ -567,9 +567,12 @@ def test_python_s_function_plays_in_this_process(asked: dict[str, Any], workers:
     assert found.value.args == (workers,)
 
 
-def test_an_instruction_that_training_never_had_is_noted(evaluation: Evaluation, tmp_path: Path, capsys):
+def test_an_instruction_that_training_never_had_is_noted(
+    evaluation: Evaluation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     """A policy played a sentence that it never saw, and nothing said so."""
-    known = replace(evaluation, source=replace(evaluation.source, path=tmp_path))
+    source: Any = evaluation.source
+    known = replace(evaluation, source=replace(source, path=tmp_path))
     for trained, note in (
         (["say it"], ""),
         (["a", "b", "c"], "note: the instruction 'say it' is not among the 3 of training: 'a', 'b', ...\n"),

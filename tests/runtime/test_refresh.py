@@ -35,7 +35,7 @@ def test_two_threads_are_not_in_one_network():
 
     system, frame = Counting(), Frame(observation(0), 0, 0)
     with ThreadPoolExecutor(4) as pool:
-        assert len(list(pool.map(lambda _: perceive(system, CLIPS, newest=frame), range(8)))) == 8
+        assert len(list(pool.map(lambda _: perceive(system, CLIPS, newest=frame, lag_s=0.0), range(8)))) == 8
     assert system.most == 1
 
 
@@ -43,11 +43,11 @@ def test_another_refresh_is_not_waited_for_without_end(monkeypatch: pytest.Monke
     assert refresh.TURN_TIMEOUT_S == 10.0  # seconds: longer than a refresh, shorter than a person's patience
     monkeypatch.setattr(refresh, "TURN_TIMEOUT_S", 0.05)
     system, frame = GatedSystem(), Frame(observation(0), 0, 0)
-    hanging = threading.Thread(target=perceive, args=(system, CLIPS), kwargs={"newest": frame})
+    hanging = threading.Thread(target=perceive, args=(system, CLIPS), kwargs={"newest": frame, "lag_s": 0.0})
     hanging.start()
     system.has_started.acquire()
     with pytest.raises(HoldError, match=r"at another refresh for more than 0\.05 s"):
-        perceive(system, CLIPS, newest=frame)
+        perceive(system, CLIPS, newest=frame, lag_s=0.0)
     system.let_pass()
     hanging.join()
 

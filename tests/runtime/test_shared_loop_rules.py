@@ -182,7 +182,7 @@ def test_no_more_frames_wait_than_a_clip_goes_back(line: Line):
         loop.observe(observation(step))
         history.append(observation(step))
     assert len(loop._waiting) == history.span
-    assert torch.equal(loop.clips()["motion"].grid, history.clips(FPS)["motion"].grid)
+    assert torch.equal(loop.clips()[0]["motion"].grid, history.clips(FPS)["motion"].grid)
 
 
 @pytest.mark.parametrize("every", [1, 2, 3, 4])
@@ -196,4 +196,4 @@ def test_a_stream_that_looks_seldom_sees_the_same_in_a_loop_that_is_late(line: L
         loop.observe(observation(step))
         history.append(observation(step))
         if step % pause == 0:
-            assert torch.equal(loop.clips()["motion"].grid, history.clips(FPS)["motion"].grid)
+            assert torch.equal(loop.clips()[0]["motion"].grid, history.clips(FPS)["motion"].grid)
