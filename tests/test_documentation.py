@@ -156,6 +156,7 @@ class TestCommands:
         targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
         named = {word for _, words in self.lines("sh", "bash") if words[0] == "make" for word in words[1:]}
         prose = {name for path in PROSE for name in re.findall(r"`make ([\w-]+)`", path.read_text())}
+        assert {"demo", "test"} <= named | prose
         assert {word for word in named | prose if "=" not in word} <= targets
 
     def test_every_extra_and_folder_that_is_installed_exists(self):

@@ -12,7 +12,7 @@ import pytest
 from video2act import cli
 from video2act.cli_flags import parse
 from video2act.config import PolicyConfig, differences, to_json
-from video2act.config.paths import leaf_paths, value_at
+from video2act.config.paths import _children, value_at
 from video2act.config.training_options import TrainOptions
 from video2act.presets import ANY_DATA, PRESETS, DataSpec, make_preset
 from video2act.programs.info.run import describe_run
@@ -24,6 +24,11 @@ BEGIN = ["--data", "somewhere", "--out", "run"]
 
 def options(*words: object) -> TrainOptions:
     return parse(TrainOptions, [*BEGIN, *map(str, words)], program="video2act train")
+
+
+def leaf_paths(config: Any) -> list[str]:
+    below = _children(config)
+    return [f"{name}.{path}".rstrip(".") for name in below for path in leaf_paths(below[name])] if below else [""]
 
 
 def words_of(path: str, value: Any) -> list[str]:

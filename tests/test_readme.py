@@ -77,20 +77,6 @@ def test_the_readme_shows_every_verb():
     assert shown == {verb.split()[0] for verb in cli.VERBS}
 
 
-def test_every_make_target_that_is_named_exists():
-    named = {words[0] for words in command_lines("make")} | set(re.findall(r"`make ([\w-]+)`", README))
-    assert {"demo", "test"} <= named
-    assert named <= set(re.findall(r"^([\w-]+):", MAKEFILE, re.MULTILINE))
-
-
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_every_link_leads_somewhere(path: Path):
-    targets = [target for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()) if "://" not in target]
-    for target in targets:
-        file = target.split("#")[0]
-        assert (path.parent / file).exists(), f"{path.name} links to {target}, which does not exist"
-
-
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_every_source_file_that_is_named_exists(path: Path):
     """`system2/filters.py` is a file of the package, of the tests or of the repository; `system2/` a folder."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 from video2act.config import PolicyConfig, SimulatedLatency, load
-from video2act.config.paths import dataclass_in, differences, field_docs, replaced
+from video2act.config.paths import dataclass_in, differences, field_docs, replaced, value_at
 from video2act.config.training_options import PolicyStart
 from video2act.extras import extra
 from video2act.presets import ANY_DATA, PRESETS, DataSpec, make_preset
@@ -145,8 +145,8 @@ def _policy_to_start_from(words: list[str]) -> tuple[PolicyConfig, dict[str, Non
 def _hint(policy: PolicyConfig, path: str) -> Any:
     """The type of the field at a path, whether its value is there or None; None for an unknown path."""
     above, _, name = path.rpartition(".")
-    parent = _value(policy, above) if above else policy
-    if isinstance(parent, tuple) and (part := _value(parent, name)) is not None:
+    parent = value_at(policy, above) if above else policy
+    if isinstance(parent, tuple) and (part := value_at(parent, name)) is not None:
         return type(part) | None  # a stream can be left out
     return get_type_hints(type(parent)).get(name) if dataclasses.is_dataclass(parent) else None
 
@@ -200,15 +200,7 @@ def _changes(parsed: Any, words: Sequence[str]) -> dict[str, Any]:
     for word in words:
         if word.startswith(POLICY):
             *parents, last = word.removeprefix(POLICY).partition("=")[0].replace("-", "_").split(".")
-            place = _value(parsed, ".".join(parents)) if parents else parsed
+            place = value_at(parsed, ".".join(parents)) if parents else parsed
             name = last if hasattr(place, last) else last.removeprefix("no_")
             changes[".".join([*parents, name])] = getattr(place, name)
     return changes
-
-
-def _value(config: Any, path: str) -> Any:
-    """The part of a config at a path; None if there is none."""
-    for name in path.split("."):
-        named = {part.name.replace("-", "_"): part for part in config} if isinstance(config, tuple) else {}
-        config = named.get(name, getattr(config, name, None))
-    return config

@@ -5,7 +5,7 @@ from typing import Any
 from rich.table import Table
 
 from video2act.evaluation.report import evaluation_tables, heading, rate_text
-from video2act.files.evaluation_folder import control_of, is_control
+from video2act.files.evaluation_folder import control_of
 
 RATE = {"successes": 43, "n_episodes": 50, "wilson_95": [0.738, 0.930]}
 PERCENTILES = {"n": 100, "p50": 0.0172, "p95": 0.02, "p99": 0.03}
@@ -47,8 +47,8 @@ def test_a_control_says_that_it_is_one():
     assert "SHIFTED scenes: mixed" in heading(shifted)
     assert control_of(shifted) == "visual shift: mixed"
     assert control_of(info()) == ""
-    assert is_control(shifted)
-    assert not is_control(info())
+    assert control_of(shifted)
+    assert not control_of(info())
 
 
 def test_staleness_measured_on_a_machine_that_is_too_slow_is_qualified():

@@ -8,20 +8,18 @@ Durations are seconds (`_s`), sizes pixels (`_px`), counts `num_`.
 from video2act.config.backbone import (
     GRIDS,
     BackboneConfig,
-    FeatureNorm,
     Grid,
     PretrainedBackboneConfig,
     ScratchConfig,
     TuningConfig,
     load_backbone,
 )
-from video2act.config.checks import check
 from video2act.config.files import from_json, load, to_json
-from video2act.config.frames import LETTERBOX, Fit, FrameConfig, Orientation
-from video2act.config.paths import differences, replaced
+from video2act.config.frames import LETTERBOX, FrameConfig, Orientation
+from video2act.config.paths import differences
 from video2act.config.policy import PolicyConfig, camera_and_lag
 from video2act.config.programs import EvaluateOptions, ExportOptions, SweepOptions
-from video2act.config.runtime import Overlap, RuntimeConfig, SimulatedLatency, WhenStale, data_margin
+from video2act.config.runtime import Overlap, RuntimeConfig, SimulatedLatency, data_margin
 from video2act.config.serving import ConnectionLimits, ServeOptions
 from video2act.config.system1 import (
     RDT_FORM,

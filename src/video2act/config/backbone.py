@@ -20,7 +20,7 @@ from video2act.config.checks import (
     check,
     check_divisible,
 )
-from video2act.config.files import load_one_of
+from video2act.config.files import build, read_plain
 
 FeatureLayers = Annotated[
     tuple[NonNegativeInt, ...],
@@ -220,4 +220,4 @@ class PretrainedBackboneConfig(CheckedConfig):
 
 def load_backbone(path: Path) -> BackboneConfig | PretrainedBackboneConfig:
     """As `load`, for a video model of either kind, told apart by its name."""
-    return load_one_of(path, BackboneConfig, PretrainedBackboneConfig)
+    return build(BackboneConfig | PretrainedBackboneConfig, read_plain(path), where=str(path))

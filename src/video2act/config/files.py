@@ -49,11 +49,6 @@ def _built(cls: type[Config], fields: Any, *, source: str, complete: Complete | 
     return build(cls, fields, where=source)
 
 
-def load_one_of(path: Path, *classes: type[Any]) -> Any:
-    """As `load`, for a file that holds a config of one of several classes, told apart by their field `name`."""
-    return build(typing.Union[classes], read_plain(path), where=str(path))  # noqa: UP007
-
-
 def read_plain(path: Path) -> Any:
     """Plain data from a file of json, or of yaml if it is named so.
 

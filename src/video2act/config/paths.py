@@ -48,16 +48,10 @@ def differences(config: Any, other: Any) -> list[tuple[str, Any, Any]]:
     return [] if config == other else [("", config, other)]
 
 
-def leaf_paths(config: Any) -> list[str]:
-    """The paths of all values."""
-    below = _children(config)
-    return [f"{name}.{path}".rstrip(".") for name in below for path in leaf_paths(below[name])] if below else [""]
-
-
 def value_at(config: Any, path: str) -> Any:
-    """The value of a path. Raises KeyError for an unknown one."""
+    """The part or value at a path; None if there is none."""
     for name in path.split("."):
-        config = _children(config)[name]
+        config = _children(config).get(name)
     return config
 
 

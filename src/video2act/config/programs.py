@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from video2act.config.checks import (
-    FINITE,
     CheckedConfig,
     CountingInt,
     NonNegative,
@@ -144,7 +143,7 @@ class RunOptions(CheckedConfig):
     `intervention` marks the control steps that a person decided"""
     record_only: Literal["all", "corrections"] = "all"
     """corrections: each stretch by hand becomes an episode, and nothing else is recorded (DAgger)"""
-    jog: Annotated[Positive, FINITE] = 0.05
+    jog: Positive = 0.05
     """by hand: how far one key press moves, as a share of the action's range in the demonstrations"""
     max_steps: CountingInt | None = None
     """control steps of an episode; default: the environment's"""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from video2act.config.checks import FINITE, Between, CheckedConfig, CountingInt, NonNegative, Positive, check
+from video2act.config.checks import Between, CheckedConfig, CountingInt, NonNegative, Positive, check
 from video2act.config.programs import EngineName
 from video2act.config.runtime import RuntimeConfig
 
@@ -17,18 +17,18 @@ class ConnectionLimits(CheckedConfig):
     """connections at once; one that ended while the policy hangs in its answer counts until that comes back"""
     max_message_bytes: Annotated[int, Between(1, 2**31)] = 16 * 2**20
     """a larger message closes the connection (code 1009) and is not kept in memory"""
-    max_messages_per_s: Annotated[Positive, FINITE] = 500.0
+    max_messages_per_s: Positive = 500.0
     """on average over a second; further ones get an error and are not read. Eight times as many frames of less than 1
     KiB are allowed; more close the connection (code 1008)"""
-    answer_timeout_s: Annotated[Positive, FINITE] = 60.0
+    answer_timeout_s: Positive = 60.0
     """longest time for one answer"""
-    first_condition_timeout_s: Annotated[Positive, FINITE] | None = None
+    first_condition_timeout_s: Positive | None = None
     """the same until an episode has its first plan, which waits for System 2's first condition: a new prompt may have
     to be read by a large text encoder. Default: answer_timeout_s"""
-    message_timeout_s: Annotated[Positive, FINITE] = 20.0
+    message_timeout_s: Positive = 20.0
     """for the rest of a message that has begun, for a handshake, for the answer to a ping, and for a client to take
     what it is sent"""
-    shutdown_s: Annotated[Positive, FINITE] = 5.0
+    shutdown_s: Positive = 5.0
     """after SIGTERM: for the answers in progress and the end of the connections; what is left then is cut"""
 
     @property

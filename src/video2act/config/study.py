@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection
+from copy import deepcopy
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -282,7 +283,7 @@ def known(what: str, name: str, choices: Collection[str]) -> None:
 def changed(plain: Plain, changes: Plain, *, where: str) -> Plain:
     """Plain data with values changed by their paths (`scenes.episodes`). Raises ValueError for an unknown path; the
     last name of a path may be new."""
-    copied = _copied(plain)
+    copied = deepcopy(plain)
     for path, value in changes.items():
         *above, last = path.split(".")
         place = copied
@@ -294,7 +295,3 @@ def changed(plain: Plain, changes: Plain, *, where: str) -> Plain:
             check(isinstance(place, dict), f"{where}: {path}: {name} is a value; it has no {last}")
         place[last] = value
     return copied
-
-
-def _copied(plain: Any) -> Any:
-    return {name: _copied(value) for name, value in plain.items()} if isinstance(plain, dict) else plain

@@ -7,4 +7,4 @@ from video2act.data.lerobot_writer import DatasetWriter, EncodedEpisode, encode_
 from video2act.data.opening import open_dataset, open_datasets
 from video2act.data.origin import load_origin
 from video2act.data.recording_format import Episode
-from video2act.data.view import DatasetView, as_view, parse_episodes, split
+from video2act.data.view import as_view, parse_episodes, split

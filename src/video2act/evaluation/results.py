@@ -10,7 +10,7 @@ from textwrap import shorten
 from typing import Any
 
 from video2act.evaluation.traces import read_traces
-from video2act.files.evaluation_folder import control_of, env_of, is_control, read_evaluation
+from video2act.files.evaluation_folder import control_of, env_of, read_evaluation
 from video2act.trace import Trace
 
 STEPS_FILE = "steps.csv"
@@ -73,7 +73,7 @@ class Results:
 
     @property
     def is_control(self) -> bool:
-        return is_control(self.info)
+        return bool(control_of(self.info))
 
 
 def best_and_worst(episodes: Sequence[EpisodeOutcome]) -> tuple[EpisodeOutcome, EpisodeOutcome]:

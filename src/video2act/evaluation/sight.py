@@ -23,7 +23,7 @@ from video2act.policy import Video2Act
 from video2act.trace import Trace
 from video2act.types import VideoCondition
 from video2act.viz.charts import Share, share_chart, stacked_chart
-from video2act.viz.film import PANEL_PX, Recording, film
+from video2act.viz.film import PANEL_PX, Recording, film, imagines_nothing
 from video2act.viz.page import Page
 from video2act.viz.pictures import arrange, caption, enlarge, overlay, rescale, scale_bar
 from video2act.viz.video_writer import webm
@@ -76,7 +76,7 @@ def see(title: str, episode: EpisodeOutcome, *, trace: Trace, config: PolicyConf
 def show_episodes(page: Page, seen: Sequence[Seen], *, streams: Sequence[StreamConfig]) -> None:
     """The cameras' films, with the ticks of both systems."""
     for each in seen:
-        drawn = film(each.recording, streams, explain=_nothing, shows_maps=False)
+        drawn = film(each.recording, streams, explain=imagines_nothing, shows_maps=False)
         page.film(webm(drawn, fps=each.recording.playback_fps), f"{each.title}. {each.episode}")
     for each in seen:
         met = each.replay.success == each.episode.success and len(each.replay.observations) == each.episode.num_steps
@@ -184,7 +184,3 @@ def _words(found: Sequence[Attention]) -> list[tuple[str, float]]:
 
 def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values))
-
-
-def _nothing(clips: object, instruction: object) -> dict:
-    return {}

@@ -86,11 +86,6 @@ def read_evaluation(place: Path) -> dict[str, Any]:
     return info
 
 
-def is_control(info: dict[str, Any]) -> bool:
-    """Whether the policy saw nothing or what looks otherwise, or was told something else."""
-    return bool(control_of(info))
-
-
 def control_of(info: dict[str, Any]) -> str:
     """Which control an evaluation is, in words; empty if it is none."""
     settings = info["settings"]
@@ -102,7 +97,7 @@ def control_of(info: dict[str, Any]) -> str:
 def newest_evaluation(folders: Sequence[Path]) -> Path | None:
     """The newest of some evaluations; a control only if there is no other."""
     found = [(read_evaluation(folder), folder) for folder in folders]
-    return max(found, key=lambda each: (not is_control(each[0]), each[0]["time"]))[1] if found else None
+    return max(found, key=lambda each: (not control_of(each[0]), each[0]["time"]))[1] if found else None
 
 
 def run_of(folder: Path, info: dict[str, Any]) -> Path | None:

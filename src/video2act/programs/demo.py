@@ -22,6 +22,7 @@ from video2act.data import LeRobotDataset, open_dataset, open_datasets
 from video2act.data.lerobot_format import INFO_PATH, load_info
 from video2act.envs import expand_suites
 from video2act.files.atomic import write_text
+from video2act.files.differences import differences
 from video2act.files.evaluation_folder import INFO_FILE, env_of, read_evaluation
 from video2act.files.run_folder import TRAINING_FILE
 from video2act.presets import make_preset
@@ -174,12 +175,8 @@ class Stages:
             with damage_named(path, "remove it, and all stages are looked at again"):
                 before = read_json(path)
                 self.seconds = {name: float(seconds) for name, seconds in before["seconds"].items()}
-            changed = [
-                f"{key}: {before.get(key)} then, {value} now"
-                for key, value in identity.items()
-                if before.get(key) != value
-            ]
-            if changed:
+            before = {name: before.get(name) for name in identity}
+            if changed := differences(before, identity, words=("then", "now")):
                 raise ValueError(
                     f"{path.parent} holds another demo ({'; '.join(changed)}); choose another folder, or remove it"
                 )

@@ -34,18 +34,13 @@ class SlowProcessHangsError(SlowProcessError, TimeoutError):
 
 
 class ProcessSystem2:
-    """A `Perceiver` in a process. Arguments and errors as `ProcessSlowLoop`.
+    """A `Perceiver` in a process. Arguments and errors as `ProcessSlowLoop`."""
 
-    Args:
-        on_death: called in another thread when the process dies between two refreshes.
-    """
-
-    def __init__(
-        self, job: Job, *, start_timeout_s: float, hang_timeout_s: float, on_death: Callable[[], None] = lambda: None
-    ):
+    def __init__(self, job: Job, *, start_timeout_s: float, hang_timeout_s: float):
         check_main("choose system2='thread'")
         self.num_starts = 0
-        self.on_death = on_death
+        self.on_death: Callable[[], None] = lambda: None
+        """called in another thread when the process dies between two refreshes"""
         self._job = job
         self._start_timeout_s = start_timeout_s
         self._hang_timeout_s = hang_timeout_s

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from video2act.config.checks import shown
 from video2act.extras import extra
 
 with extra("serve", "serving"):
@@ -127,13 +128,13 @@ def _array(fields: dict[Any, Any]) -> np.ndarray:
         raise MessageError(f"an array's data must be bytes, got {type(data).__name__}")
     are_sizes = isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape)
     if not are_sizes or len(shape) > MAX_AXES:
-        raise MessageError(f"an array's shape must be at most {MAX_AXES} sizes, got {short(shape)}")
+        raise MessageError(f"an array's shape must be at most {MAX_AXES} sizes, got {shown(shape)}")
     expected = math.prod(shape) * dtype.itemsize
     if len(data) != expected:
         raise MessageError(f"an array of {shape} {dtype.name} takes {expected} bytes, got {len(data)}")
     # numpy computes the strides of the axes without the empty ones, and those may overflow
     if expected == 0 and max(shape, default=0) > 2**31:
-        raise MessageError(f"an array's shape must be at most {MAX_AXES} sizes below 2**31, got {short(shape)}")
+        raise MessageError(f"an array's shape must be at most {MAX_AXES} sizes below 2**31, got {shown(shape)}")
     return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="))
 
 
@@ -154,7 +155,7 @@ def _scalar(fields: dict[Any, Any]) -> np.generic:
 
 def _dtype(name: Any) -> np.dtype:
     if not isinstance(name, str):
-        raise MessageError(f"a dtype is written as numpy does, e.g. '|u1' or '<f4', got {short(name)}")
+        raise MessageError(f"a dtype is written as numpy does, e.g. '|u1' or '<f4', got {shown(name)}")
     with suppress(TypeError):  # "f1", "b8"
         if NUMBER.fullmatch(name):
             return np.dtype(name)
@@ -165,12 +166,6 @@ def _dtype(name: Any) -> np.dtype:
 def _check_dtype(dtype: np.dtype) -> None:
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise ValueError(f"arrays of {dtype} are not sent; use booleans, integers or floats of at most 8 bytes")
-
-
-def short(value: Any) -> str:
-    """A value for an error message, in at most 60 letters."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def bounded(text: str) -> str:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from video2act.clips import to_pixels
-from video2act.serving.codec import MessageError, short
+from video2act.config.checks import shown
+from video2act.serving.codec import MessageError
 from video2act.serving.contract import Contract
 from video2act.types import Observation, Video
 
@@ -89,7 +90,7 @@ def read_clips(message: Any, contract: Contract) -> Clips:
     _only(fields, CLIP_KEYS)
     clips = fields.get("clips")
     if not isinstance(clips, dict) or clips.keys() != contract.streams.keys():
-        found = ", ".join(map(short, clips)) if isinstance(clips, dict) else type(clips).__name__
+        found = ", ".join(map(shown, clips)) if isinstance(clips, dict) else type(clips).__name__
         raise MessageError(
             f"'clips' must hold one clip per stream: {', '.join(contract.streams)}; got {found or 'none'}"
         )
@@ -110,7 +111,7 @@ def _fields(message: Any, allowed: tuple[str, ...]) -> dict[str, Any]:
         raise MessageError(f"a message is a map with {', '.join(allowed)}; got {describe(message)}")
     unknown = [key for key in message if not isinstance(key, str)]
     if unknown:
-        raise MessageError(f"the keys of a message are strings, got {short(unknown[0])}")
+        raise MessageError(f"the keys of a message are strings, got {shown(unknown[0])}")
     return dict(message)
 
 
@@ -118,7 +119,7 @@ def _only(fields: dict[str, Any], allowed: tuple[str, ...]) -> None:
     unknown = [key for key in fields if key not in allowed]
     if unknown:
         raise MessageError(
-            f"unknown in a message: {', '.join(map(short, unknown[:4]))}; it may hold {', '.join(allowed)}"
+            f"unknown in a message: {', '.join(map(shown, unknown[:4]))}; it may hold {', '.join(allowed)}"
         )
 
 
@@ -131,7 +132,7 @@ def _images(fields: dict[str, Any]) -> dict[str, Any]:
     for key in [key for key in fields if key.startswith(PREFIX)]:
         camera = key.removeprefix(PREFIX)
         if camera in images:
-            raise MessageError(f"camera {short(camera)} is there twice, in 'images' and with {PREFIX!r} before it")
+            raise MessageError(f"camera {shown(camera)} is there twice, in 'images' and with {PREFIX!r} before it")
         images[camera] = fields.pop(key)
     return images
 

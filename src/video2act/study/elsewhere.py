@@ -16,10 +16,11 @@ import numpy as np
 from jaxtyping import Bool
 
 from video2act.config.checks import check, shown
+from video2act.config.files import build
 from video2act.config.plain import damage_named, read_json
 from video2act.envs import expand_suites
 from video2act.study.jobs import StudyJob, StudyPlan
-from video2act.study.named import Named, parse_named
+from video2act.study.named import Named
 from video2act.study.results import Results
 
 REMEDY = "name a results.json that `video2act study` wrote"
@@ -109,7 +110,8 @@ def read_elsewhere(paths: Sequence[Path], plan: StudyPlan, *, part: str | None) 
                 str(arm): {int(seed): _successes(scenes) for seed, scenes in seeds.items()}
                 for arm, seeds in content["scenes"].items()
             }
-            sources, named = _sources(content, outcomes), tuple(parse_named(content.get("named", []), where=path))
+            sources = _sources(content, outcomes)
+            named = build(tuple[Named, ...], content.get("named", []), where=str(path))
         check(name == plan.config.name, f"{path} is of the study {name!r}, not of {plan.config.name!r}; leave it out")
         asked = [f"the slice {each}" if each else "the whole study" for each in (slice_of, part)]
         check(slice_of == part, f"{path} is of {asked[0]}, and {asked[1]} is asked for; leave it out")

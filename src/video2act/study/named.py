@@ -5,7 +5,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from video2act.config.checks import check
 from video2act.config.files import build
@@ -77,15 +76,7 @@ def _read_named(folder: Path) -> list[Named]:
     if not path.is_file():
         return []
     with damage_named(path, "remove it, and the primary contrast counts as named now"):
-        return parse_named(read_json(path), where=path)
-
-
-def parse_named(plain: list[dict[str, Any]], *, where: Path) -> list[Named]:
-    """Raises ValueError, LookupError or TypeError: it is none."""
-    return [
-        Named(build(Contrast, each["contrast"], where=str(where)), str(each["time"]), int(each["num_done"]))
-        for each in plain
-    ]
+        return list(build(tuple[Named, ...], read_json(path), where=str(path)))
 
 
 def _judged(contrast: Contrast) -> tuple[str, str, float | None]:

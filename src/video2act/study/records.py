@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from video2act.config.plain import read_json
+from video2act.config.plain import damage_named, read_json
 from video2act.data.lerobot_format import INFO_PATH
 from video2act.files.evaluation_folder import INFO_FILE
 from video2act.study.jobs import StudyJob
@@ -23,14 +23,10 @@ def read_record(folder: Path, job: StudyJob) -> dict[str, Any] | None:
     path = record_path(folder, job.name)
     if not path.is_file():
         return None
-    try:
+    with damage_named(path, f"put it back from a copy, or remove it, {folder / job.out}, and what was made from them"):
         record = read_json(path)
-        words = tuple(record["words"])
         moved = places_now(record, job)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        remedy = f"put it back from a copy, or remove it, {folder / job.out}, and what was made from them"
-        raise ValueError(f"{path} is damaged ({error}); {remedy}") from error
-    words = tuple(moved.get(word, word) for word in words)
+        words = tuple(moved.get(word, word) for word in record["words"])
     if words != job.words and not record.get("finished") and not (folder / job.out).exists():
         return None
     if words != job.words:

@@ -19,7 +19,7 @@ from video2act.config import StreamConfig
 from video2act.data import Dataset, FrameStore
 from video2act.data.batches import episode_clips
 from video2act.data.cache import FeatureCache
-from video2act.data.cache_manifest import CacheSpec, Dtype
+from video2act.data.cache_manifest import CachedStage, CacheSpec, Dtype
 from video2act.files.atomic import remove_unfinished
 from video2act.files.fingerprint import tensors_fingerprint
 from video2act.files.lock import FolderLock
@@ -32,12 +32,14 @@ from video2act.training.choice import BATCH, PIECE, look_bytes
 from video2act.training.identity import backbone_identity
 from video2act.training.pause import Deadline, TrainingPausedError
 from video2act.training.together import highest
-from video2act.types import Stage, Video
+from video2act.types import Video
 
 PROGRESS = "System 2 sees the demonstrations"
 
 
-def cache_spec(policy: Video2Act, dataset: Dataset, *, stage: Stage = "seen", dtype: Dtype = "float16") -> CacheSpec:
+def cache_spec(
+    policy: Video2Act, dataset: Dataset, *, stage: CachedStage = "seen", dtype: Dtype = "float16"
+) -> CacheSpec:
     """The manifest of what a policy's System 2 sees in a dataset.
 
     Only what the stage depends on is in it: latents know nothing of the transformer, features nothing of a filter
@@ -111,45 +113,33 @@ def fill(
         OSError: the whole would not fit into what the cache may take, or onto the disk.
     """
     with begun(cache, dataset.lengths, wait=wait) if accelerator.is_main_process else nullcontext():
-        _fill(policy, dataset, store=store, cache=cache, accelerator=accelerator, deadline=deadline)
-
-
-def _fill(
-    policy: Video2Act,
-    dataset: Dataset,
-    *,
-    store: FrameStore,
-    cache: FeatureCache,
-    accelerator: Accelerator,
-    deadline: Deadline | None,
-) -> None:
-    accelerator.wait_for_everyone()
-    missing = cache.missing(dataset.lengths)
-    accelerator.wait_for_everyone()
-    cache.check_room(0)
-    # by number: other programs may fill the same cache, so that processes need not miss the same
-    mine = [episode for episode in missing if episode % accelerator.num_processes == accelerator.process_index]
-    is_shown = accelerator.is_main_process and bool(mine)
-    # others write at the same time, about as fast: what is left begins with this episode
-    lengths = [dataset.lengths[episode] for episode in reversed(missing)]
-    left = dict(zip(reversed(missing), accumulate(lengths), strict=True))
-    is_over = False
-    for number, episode in enumerate(track(mine, PROGRESS, unit="episode", is_shown=is_shown)):
-        is_over = number > 0 and deadline is not None and deadline.is_over
-        if is_over:
-            break
-        fill_episode(
-            policy,
-            dataset,
-            store=store,
-            cache=cache,
-            episode=episode,
-            frames_left=left[episode],
-            device=accelerator.device,
-        )
-    accelerator.wait_for_everyone()
-    if highest(int(is_over), accelerator):  # of any process: the cache is not complete
-        raise TrainingPausedError(f"{PROGRESS}: {deadline}; the episodes that it has seen are kept in {cache.root}")
+        accelerator.wait_for_everyone()
+        missing = cache.missing(dataset.lengths)
+        accelerator.wait_for_everyone()
+        cache.check_room(0)
+        # by number: other programs may fill the same cache, so that processes need not miss the same
+        mine = [episode for episode in missing if episode % accelerator.num_processes == accelerator.process_index]
+        is_shown = accelerator.is_main_process and bool(mine)
+        # others write at the same time, about as fast: what is left begins with this episode
+        lengths = [dataset.lengths[episode] for episode in reversed(missing)]
+        left = dict(zip(reversed(missing), accumulate(lengths), strict=True))
+        is_over = False
+        for number, episode in enumerate(track(mine, PROGRESS, unit="episode", is_shown=is_shown)):
+            is_over = number > 0 and deadline is not None and deadline.is_over
+            if is_over:
+                break
+            fill_episode(
+                policy,
+                dataset,
+                store=store,
+                cache=cache,
+                episode=episode,
+                frames_left=left[episode],
+                device=accelerator.device,
+            )
+        accelerator.wait_for_everyone()
+        if highest(int(is_over), accelerator):  # of any process: the cache is not complete
+            raise TrainingPausedError(f"{PROGRESS}: {deadline}; the episodes that it has seen are kept in {cache.root}")
 
 
 def fill_episode(

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from video2act.config import OptimizationConfig, PolicyConfig, to_json
-from video2act.config.plain import read_json
+from video2act.config.checks import check
+from video2act.config.plain import damage_named, read_json
 from video2act.files.atomic import write_text
 from video2act.files.differences import differences
 from video2act.files.evaluation_folder import INFO_FILE
@@ -178,12 +179,7 @@ def is_trained(folder: Path) -> bool:
 
 def read_settings(path: Path) -> dict[str, Any]:
     """Raises ValueError for a damaged file."""
-    try:
+    with damage_named(path, f"restore it, or remove {path.parent} to train from the beginning"):
         settings = read_json(path)
-        if isinstance(settings, dict):
-            return settings
-        problem = f"it holds {type(settings).__name__}"
-    except ValueError as error:
-        problem = str(error)
-    remedy = f"restore it, or remove {path.parent} to train from the beginning"
-    raise ValueError(f"{path} is damaged ({problem[:200]}); {remedy}")
+        check(isinstance(settings, dict), f"it holds {type(settings).__name__}")
+    return settings
