@@ -1,6 +1,5 @@
 """What a cache gives back: the values that were written last, in their dtype, at their rate, in their places."""
 
-import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +12,7 @@ from safetensors.torch import save_file
 from test_cache import seen
 
 from video2act.data.cache import FeatureCache
-from video2act.data.cache_manifest import MANIFEST, CacheSpec, StaleCacheError, load_spec
+from video2act.data.cache_manifest import CacheSpec
 from video2act.files.fingerprint import tensors_fingerprint
 from video2act.types import Video
 
@@ -84,16 +83,6 @@ class TestSeldom:
         cache.write(0, {"motion": Video(rows, 5.0)})
         clips = cache.read([(0, frame) for frame in (0, 4, 7, 8, 12, 16)])["motion"].grid[:, 0, :, 0, 0]
         assert clips.tolist() == [[0, 0], [0, 0], [0, 0], [1, 2], [1, 2], [3, 4]]
-
-    def test_latents_without_their_rhythm_are_of_another_version(self, tmp_path: Path):
-        manifest = json.loads(CacheSpec(windows={"motion": (4, 2, 8)}).to_json())
-        manifest["windows"]["motion"] = [4, 2]
-        (tmp_path / MANIFEST).write_text(json.dumps(manifest))
-        with pytest.raises(
-            StaleCacheError,
-            match=r"format 3 without the streams' rhythms.*; remove it",
-        ):
-            load_spec(tmp_path)
 
     def test_every_field_is_part_of_the_name(self):
         specs = [

@@ -1,5 +1,6 @@
 """Files of tensors that are damaged, incomplete or of another kind: which one, and what to do."""
 
+import json
 import os
 from pathlib import Path
 
@@ -60,3 +61,11 @@ def test_a_fingerprint_tells_weights_apart_that_differ_in_any_one_layer(tmp_path
     one, same, other = (fingerprint([tmp_path / f"{which}.safetensors"]) for which in ("one", "same", "other"))
     assert one == same
     assert one != other
+
+
+@pytest.mark.parametrize("name", ["../a/model.safetensors", "/etc/hostname", "below/model.safetensors"])
+def test_an_index_of_shards_leads_nowhere_else(tmp_path: Path, name: str):
+    """A published model's index could name any file of this machine."""
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    with pytest.raises(ValueError, match=r"index\.json names .*, which is no file beside it"):
+        shards(tmp_path, "model.safetensors")

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from video2act.config import RuntimeConfig
 from video2act.config.programs import RunOptions
 from video2act.data import LeRobotDataset, load_origin
 from video2act.data.seeds import recorded_seeds
@@ -47,6 +48,16 @@ def test_a_run_is_recorded_with_its_corrections_and_its_instructions(saved_polic
     (file,) = (out / "data").rglob("*.parquet")
     marks = pq.read_table(file).column("intervention").to_pylist()
     assert np.ravel(marks).tolist() == [False] * 2 + [True] * 3 + [False] * 7
+
+
+@pytest.mark.parametrize(
+    "changes", [{"device": "nosuch"}, {"refresh_every": 7, "runtime": RuntimeConfig(max_staleness_s=0.01)}]
+)
+def test_a_run_that_is_refused_begins_no_dataset(saved_policy: Path, tmp_path: Path, changes: dict[str, Any]):
+    """An empty dataset stayed, and a second command with other options was refused for it."""
+    with pytest.raises((ValueError, RuntimeError)):
+        run(options(saved_policy, record=tmp_path / "recorded", **changes), keys=QueuedKeys([]))
+    assert not (tmp_path / "recorded").exists()
 
 
 @pytest.mark.parametrize("is_recorded", [True, False])

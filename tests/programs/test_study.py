@@ -357,7 +357,7 @@ def test_a_folder_with_something_else_is_no_studys(tmp_path: Path):
         run(tmp_path, tmp_path / "out")
     shutil.rmtree(tmp_path / "out")
     (tmp_path / "out").write_text("")
-    with pytest.raises(ValueError, match=r"out=.*/out is a file; name a folder"):
+    with pytest.raises(FileExistsError, match=r"out=.*/out is a file; name a folder"):
         run(tmp_path, dry_run=True)
 
 

@@ -279,6 +279,21 @@ class TestResume:
         assert f"tensors of {trained}" not in capsys.readouterr().out
         assert (tmp_path / "later/model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
+    def test_what_it_begins_with_is_not_left_out_when_it_goes_on(
+        self, recorded: Path, trained: Path, video_model: Path, tmp_path: Path
+    ):
+        """Before the first checkpoint it began anew, from random weights."""
+        given, out = {"config": CONFIG, "preset": "small", "video_model": video_model}, tmp_path / "run"
+        with killed_at(1), pytest.raises(KeyboardInterrupt):
+            train((recorded,), out, **given, init=trained)
+        with pytest.raises(ValueError, match=r"other settings \(init: "):
+            train((recorded,), out, **given, resume=True)
+        record = json.loads((out / "training.json").read_text())
+        older = {name: value for name, value in record.items() if name not in ("init", "init_parts")}
+        (out / "training.json").write_text(json.dumps(older))
+        with killed_at(3), pytest.raises(KeyboardInterrupt):
+            train((recorded,), out, **given, resume=True)
+
     def test_the_run_that_it_begins_with_may_move(
         self, recorded: Path, trained: Path, video_model: Path, tmp_path: Path
     ):

@@ -12,8 +12,9 @@ from serving_fakes import CONTRACT
 from websockets.exceptions import WebSocketException
 from websockets.server import ServerProtocol
 
-from video2act.serving.codec import pack
-from video2act.serving.link import Connection
+from video2act.interfaces import HoldError
+from video2act.serving.codec import MAX_TEXT, pack
+from video2act.serving.link import HOLD, Connection, RemoteError, _read
 from video2act.serving.remote_policy import RemotePolicy
 from video2act.types import Observation
 
@@ -101,3 +102,12 @@ def test_a_policy_whose_server_reads_nothing_is_closed_in_time(address: str):
     ending.join(9.0)
     assert not ending.is_alive()
     assert not policy._link._thread.is_alive()
+
+
+@pytest.mark.parametrize(("start", "error"), [(HOLD, HoldError), ("", RemoteError)])
+def test_an_error_of_a_server_is_kept_short_and_without_codes_for_a_terminal(start: str, error: type[Exception]):
+    """A server's text of megabytes stayed whole among the incidents of the robot."""
+    with pytest.raises(error) as found:
+        _read(f"{start}no plan\x1b[2J" + "a" * 5_000_000)
+    assert str(found.value).startswith("no plan?[2Jaaa")
+    assert len(str(found.value)) <= MAX_TEXT

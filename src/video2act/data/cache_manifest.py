@@ -2,23 +2,23 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
+from video2act.config.checks import CheckedConfig, CountingInt, NonNegativeInt, check
+from video2act.config.files import build
 from video2act.config.nearby import nearby
 from video2act.config.plain import read_json
 from video2act.files.differences import differences
-from video2act.types import Stage
 
 MANIFEST = "cache.json"
 COPIES = "copies"
 """folder of a cache's varied copies, within its own"""
 FORMAT = 3
 """of the manifest and the files; 1 had no numbers of episodes and rows in them"""
-MAX_EPISODES = 10**6
 
+CachedStage = Literal["latents", "features", "seen"]
 Dtype = Literal["float16", "bfloat16", "float32"]
 
 
@@ -27,20 +27,25 @@ class StaleCacheError(ValueError):
 
 
 @dataclass(frozen=True)
-class CacheSpec:
+class CacheSpec(CheckedConfig):
     """The manifest."""
 
-    stage: Stage = "seen"
+    stage: CachedStage = "seen"
     dtype: Dtype = "float16"
-    every: int = 1
+    every: CountingInt = 1
     """control steps between two clips that are stored"""
-    windows: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    windows: dict[str, tuple[CountingInt, CountingInt, CountingInt]] = field(default_factory=dict)
     """streams of which single latents are stored -> control steps per latent, latents in a clip, control steps between
     two clips"""
-    described: Mapping[str, Any] = field(default_factory=dict)
+    described: dict[str, Any] = field(default_factory=dict)
     """what the contents depend on, as json"""
-    num_episodes: int = 0
+    num_episodes: NonNegativeInt = 0
     """of the dataset"""
+
+    def _check(self) -> None:
+        streams = self.described.get("streams", [])
+        is_listed = isinstance(streams, list) and all(isinstance(stream, dict) for stream in streams)
+        check(is_listed, f"streams are {streams!r}, expected a list of tables")
 
     @property
     def has_read_text(self) -> bool:
@@ -53,7 +58,7 @@ class CacheSpec:
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
-        fields = {**vars(self), "windows": dict(self.windows), "format": FORMAT}
+        fields = {**vars(self), "format": FORMAT}
         return json.dumps(fields, indent=2, sort_keys=True) + "\n"
 
     def window(self, stream: str) -> tuple[int, int, int]:
@@ -82,32 +87,8 @@ def load_spec(root: Path | str) -> CacheSpec:
         fields = read_json(path)
         found = fields.pop("format", 1)
         if found == FORMAT:
-            stored = fields.pop("windows")
-            windows: dict[str, Any] = {name: tuple(map(int, numbers)) for name, numbers in stored.items()}
-            _check_fields(fields)
-            if all(len(numbers) == 3 for numbers in windows.values()):
-                _check_windows(windows)
-                return CacheSpec(**fields, windows=windows)
-            found = f"{FORMAT} without the streams' rhythms"
-    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+            return build(CacheSpec, fields, where=MANIFEST)
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(f"{path} is not the manifest of a cache ({error}); remove {root} and fill it again") from error
     problem = f"{root} is a cache of format {found}, expected {FORMAT}: another version of this program made it"
     raise StaleCacheError(f"{problem}; remove it and fill it again")
-
-
-def _check_windows(windows: Mapping[str, tuple[int, int, int]]) -> None:
-    for name, numbers in windows.items():
-        if not all(1 <= number <= MAX_EPISODES for number in numbers):
-            raise ValueError(f"windows of {name} are {numbers}, expected whole numbers from 1 to {MAX_EPISODES}")
-
-
-def _check_fields(fields: dict[str, Any]) -> None:
-    for name, known in (("stage", get_args(Stage)[1:]), ("dtype", get_args(Dtype))):
-        if fields[name] not in known:
-            raise ValueError(f"{name} is {fields[name]!r}, expected {', '.join(known)}")
-    for name, least in (("every", 1), ("num_episodes", 0)):
-        if not isinstance(fields[name], int) or not least <= fields[name] <= MAX_EPISODES:
-            raise ValueError(f"{name} is {fields[name]!r}, expected a whole number from {least} to {MAX_EPISODES}")
-    streams = fields["described"].get("streams", [])
-    if not isinstance(streams, list) or not all(isinstance(stream, dict) for stream in streams):
-        raise ValueError(f"streams are {streams!r}, expected a list of tables")

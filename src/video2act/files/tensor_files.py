@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from video2act.config import plain
+from video2act.config.checks import shown
 
 AGAIN = "download it again"
 UNREADABLE = (
@@ -100,7 +101,10 @@ def _listed(index: Path) -> list[Path]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         raise ValueError(f"{index} has no weight_map from tensors to files; download it again")
-    files = [index.parent / name for name in sorted(set(weight_map.values()))]
+    names = sorted(set(weight_map.values()))
+    if outside := [name for name in names if Path(name).name != name]:
+        raise ValueError(f"{index} names {shown(outside[0])}, which is no file beside it; download it again")
+    files = [index.parent / name for name in names]
     if missing := ", ".join(file.name for file in files if not file.is_file()):
         listed = f"{len(files)} shards listed in {index.name}"
         raise FileNotFoundError(f"{index.parent} lacks {missing} of {listed}; {AGAIN}")

@@ -97,7 +97,8 @@ def run(options: RunOptions, *, keys: Keys | None = None, watch: tuple[Watcher, 
         note_instruction(options.instruction or environment.spec.instruction, load_instructions(options.run))
         trained = TrainingRecord(statistics["action"].names, config.relative_actions)
         spec = replace(environment.spec, relative_actions=trained.relative_actions_of(environment.spec))
-        writer = _open(options, spec, ending=ending)
+        is_continued = options.record is not None and (options.record / INFO_PATH).is_file()
+        writer = _open(options, spec, ending=ending) if is_continued else None
         policy: Any = load_policy(options.run, options.engine, device=options.device)
         if options.rerun is not None:
             log = RerunLog(options.rerun, state_names=spec.state_names, action_names=spec.action_names)
@@ -111,6 +112,7 @@ def run(options: RunOptions, *, keys: Keys | None = None, watch: tuple[Watcher, 
                 **vars(options.runtime),
             )
         )
+        writer = writer or _open(options, spec, ending=ending)  # only now: what is refused leaves no new folder behind
         if keys is None:
             keys = ending.enter_context(TerminalKeys())
         dashboard = ending.enter_context(Dashboard(spec, writer))

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 
 from video2act.config import to_json
-from video2act.config.checks import check
 from video2act.config.nearby import nearby
 from video2act.config.study import StudyConfig, StudyOptions, known
 from video2act.files.atomic import write_text
@@ -64,7 +63,6 @@ def study(options: StudyOptions) -> Path | str:
     if options.report_only and not out.is_dir() and not elsewhere:
         raise FileNotFoundError(f"{out} does not exist{nearby(out)}; report_only takes the folder of a study")
     check_kind(out, "a study", own=STUDY_FILE)
-    check(not out.is_file(), f"out={out} is a file; name a folder")
     check_same(out, config)
     evaluations = read_evaluations(plan, out)
     results = joined(results_of(plan, evaluations), elsewhere)  # checked before anything runs

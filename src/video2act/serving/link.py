@@ -129,8 +129,14 @@ class Connection:
 
 def _read(answer: str | bytes) -> Any:
     if isinstance(answer, str):
-        raise HoldError(answer.removeprefix(HOLD)) if answer.startswith(HOLD) else RemoteError(answer)
+        told = _printable(answer.removeprefix(HOLD))
+        raise HoldError(told) if answer.startswith(HOLD) else RemoteError(told)
     return unpack(answer)
+
+
+def _printable(text: str) -> str:
+    """A text of another machine, for a log and a terminal here: short, and without codes that steer a terminal."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in bounded(text))
 
 
 def _as_map(answer: Any) -> dict[str, Any]:
@@ -223,7 +229,7 @@ def is_final(error: Exception) -> bool:
 def describe_error(error: Exception) -> str:
     """An error as one line."""
     if isinstance(error, InvalidStatus):
-        body = (error.response.body or b"").decode(errors="replace").strip()
+        body = _printable((error.response.body or b"").decode(errors="replace").strip())
         reason = f"refused with {error.response.status_code} {error.response.reason_phrase}"
         return f"{reason}: {body}" if body else reason
     if isinstance(error, ConnectionClosed):

@@ -69,6 +69,8 @@ def check_kind(folder: Path, work: str, *, own: str = "") -> None:
         work: what the folder is wanted for.
         own: the file that this program would have left there.
     """
+    if folder.is_file():
+        raise FileExistsError(f"out={folder} is a file; name a folder")
     for name, what in {TRAINING_FILE: "a training", **OF_OTHERS}.items():
         if name != own and (folder / name).is_file():
             raise FileExistsError(f"{folder} holds {what} ({name}); choose another folder for {work}")
