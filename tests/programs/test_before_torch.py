@@ -154,7 +154,7 @@ def commands(root: str, data: str) -> dict[str, tuple[str, str]]:
         ),
         "cache fill: no video model": (
             f"cache fill --data {data} {out} {tiny[:-5]}",
-            f"(did you mean {root}/tiny_model?), and a video model is wanted",
+            "/tiny_model?), and a video model is wanted",
         ),
         "cache fill: no System 2": (f"cache fill --data {data} {out} --preset tiny_system1", "nothing to cache"),
         "cache fill: what is looked at together exceeds the budget": (

@@ -242,7 +242,7 @@ def test_the_whole_path_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert config.system2 is not None
 
     card = model_card(config, "demo", num_parameters=1, source="demo", run=out / "policy")
-    assert "video2act eval demo --env metaworld:push-v3\n" in card
+    assert "video2act eval demo --env metaworld:push-v3 --episodes 1 --seed 1000\n" in card
     assert "| metaworld:push-v3 | blind | " in card
     assert "Not evaluated." not in card
 

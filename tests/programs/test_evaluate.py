@@ -67,7 +67,7 @@ class World:
         self.seed = -1
         self.steps = 0
 
-    def observe(self) -> Observation:
+    def seen(self) -> Observation:
         frame = np.full((16, 16, 3), self.goal, np.uint8)
         state = np.array([self.steps], np.float32)
         return Observation(dict.fromkeys(self.spec.cameras, frame), state, self.spec.instruction, self.steps / FPS)
@@ -75,12 +75,12 @@ class World:
     def reset(self, seed: int) -> Observation:
         self.seed, self.steps = seed, 0
         self.goal = int(np.random.default_rng(seed).integers(20, 250))
-        return self.observe()
+        return self.seen()
 
     def step(self, action: np.ndarray) -> Step:
         self.steps += 1
         done = self.steps == self.spec.max_steps
-        return Step(self.observe(), done, done and abs(float(action[0]) - self.goal) < 2)
+        return Step(self.seen(), done, done and abs(float(action[0]) - self.goal) < 2)
 
     def close(self) -> None: ...
 
@@ -473,7 +473,7 @@ class Robot(World):
         super().__init__(name, cameras, fps)
         self.spec = replace(self.spec, state_names=("a", "b", "c"), action_names=("x", "y"))
 
-    def observe(self) -> Observation:
+    def seen(self) -> Observation:
         frame = np.full((48, 48, 3), self.goal, np.uint8)
         images = dict.fromkeys(self.spec.cameras, frame)
         return Observation(images, np.zeros(3, np.float32), "push", self.steps / self.spec.fps)

@@ -538,7 +538,7 @@ class TestReport:
             run(tmp_path, write_study(tmp_path, name="other"))
 
     def test_nothing_is_done_yet(self, tmp_path: Path):
-        with pytest.raises(FileNotFoundError, match="out does not exist, so there is nothing to report"):
+        with pytest.raises(FileNotFoundError, match="out does not exist; report_only takes the folder of a study"):
             run(tmp_path, report_only=True)
         (tmp_path / "out").mkdir()
         text = run(tmp_path, report_only=True).read_text()

@@ -114,7 +114,7 @@ def demo(name: str, out: Path | str, *, seed: int = 0) -> dict[str, Any]:
 
     print(f"{name}: about {plan.minutes} minutes on two cores; interrupted, the same command goes on", flush=True)
     for (env, count), dataset in zip(plan.episodes.items(), data, strict=True):
-        work = partial(collect, env, dataset, episodes=count, noise=plan.noise)
+        work = partial(collect, env, dataset, episodes=count, noise=plan.noise, workers=None)  # as the command
         stages.run(f"collect {env}", work, is_made=partial(_is_recorded, dataset, count))
     video_training = VideoTrainConfig(num_steps=plan.video_steps, seed=seed)
 
@@ -143,7 +143,7 @@ def demo(name: str, out: Path | str, *, seed: int = 0) -> dict[str, Any]:
         wrong = {"instruction": sentence, "episodes": plan.wrong_episodes, **control, **common}
         evaluations.append((f"told {other.partition(':')[2].replace('/', '_')}", envs, wrong))
     for label, envs, options in evaluations:
-        work = partial(evaluate, policy, envs, out=results / label, **options)
+        work = partial(evaluate, policy, envs, out=results / label, workers=None, **options)
         stages.run(f"eval {label}", work, is_made=(results / label / INFO_FILE).is_file)
 
     stages.run("report", partial(report, policy, out=out / PAGE_FILE), is_made=(out / PAGE_FILE).is_file)
