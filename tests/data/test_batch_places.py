@@ -10,9 +10,9 @@ from test_batches import TOTAL, MemoryDataset, MemoryFrames, numbers
 
 from video2act.config import FrameConfig, PolicyConfig
 from video2act.data.batches import BatchLoader
-from video2act.data.cache_manifest import CacheSpec
+from video2act.data.cache_manifest import CachedStage, CacheSpec
 from video2act.data.fit import check_fit
-from video2act.types import Stage, Video
+from video2act.types import Video
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_frames_are_asked_for_at_the_size_of_their_stream(small_config: PolicyCo
 
 @pytest.mark.parametrize("stage", ["latents", "features", "seen"])
 def test_a_batch_is_as_far_processed_as_its_cache(
-    make_loader: Callable[..., BatchLoader], small_config: PolicyConfig, stage: Stage
+    make_loader: Callable[..., BatchLoader], small_config: PolicyConfig, stage: CachedStage
 ):
     asked: list[list[tuple[int, int]]] = []
 

@@ -18,11 +18,11 @@ from video2act.config import FrameConfig, Orientation, PolicyConfig
 from video2act.data import EpisodeData, FrameStore, open_datasets
 from video2act.data.batches import BatchLoader, episode_clips
 from video2act.data.cache import FeatureCache
-from video2act.data.cache_manifest import CacheSpec
+from video2act.data.cache_manifest import CachedStage, CacheSpec
 from video2act.data.fit import check_fit
 from video2act.policy import Video2Act
 from video2act.statistics import Statistics
-from video2act.types import Batch, Stage, Video
+from video2act.types import Batch, Video
 
 LENGTHS = (7, 12, 5)
 TOTAL = sum(LENGTHS)
@@ -271,7 +271,7 @@ class TestInstructions:
 
     @pytest.mark.parametrize("stage", ["latents", "features", "seen"])
     def test_features_that_were_made_with_recorded_sentences_are_not_said_to_be_of_drawn_ones(
-        self, make_loader: Callable[..., BatchLoader], stage: Stage
+        self, make_loader: Callable[..., BatchLoader], stage: CachedStage
     ):
         """The grey reference of a drawn sentence was subtracted from the features of the recorded one."""
 

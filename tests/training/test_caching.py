@@ -22,17 +22,17 @@ from video2act.config import BackboneConfig, PolicyConfig, TrainConfig, VideoTra
 from video2act.data import FrameStore, LeRobotDataset
 from video2act.data.batches import BatchLoader
 from video2act.data.cache import FeatureCache
-from video2act.data.cache_manifest import StaleCacheError, load_spec
+from video2act.data.cache_manifest import CachedStage, StaleCacheError, load_spec
 from video2act.policy import Video2Act
 from video2act.presets import PRESETS, DataSpec
 from video2act.system2 import System2
 from video2act.training.features import cache_spec, fill, look
 from video2act.training.new_policy import build_policy
-from video2act.types import Observation, Stage, Video
+from video2act.types import Observation, Video
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator", "small_preset")
 
-STAGES: tuple[Stage, ...] = ("latents", "features", "seen")
+STAGES: tuple[CachedStage, ...] = ("latents", "features", "seen")
 CONFIG = TrainConfig(num_steps=6, batch_size=6, warmup_steps=2, mixed_precision="no")
 STREAM = {"system2.streams.motion.encoding": "stream"}
 
@@ -232,7 +232,7 @@ class TestKey:
 
     def test_another_norm_or_reference_of_the_features_is_another_cache(self, recorded: Path, video_model: Path):
         dataset = LeRobotDataset(recorded)
-        names: dict[Stage, set[str]] = {}
+        names: dict[CachedStage, set[str]] = {}
         for norm in ("none", "layer", "modulated"):
             config = PRESETS["small"](DataSpec.of(dataset)).replace({"system2.backbone.feature_norm": norm})
             policy = build_policy(config, dataset.stats, video_model=video_model)
