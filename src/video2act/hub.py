@@ -11,7 +11,7 @@ from typing import Any
 
 from video2act.config import BackboneConfig, PolicyConfig
 from video2act.files.atomic import write_text
-from video2act.files.evaluation_folder import control_of, env_of, read_evaluations_of
+from video2act.files.evaluation_folder import by_age, control_of, env_of, read_evaluations_of
 from video2act.files.fetched import fetched, named_repo
 from video2act.files.run_folder import BESIDE, CARD_FILE, SHARED, load_trained_datasets
 from video2act.viz.markdown import markdown_table
@@ -109,8 +109,7 @@ def _named(tasks: Collection[str]) -> list[str]:
 def _command(source: str, evaluations: list[dict[str, Any]]) -> str:
     """What evaluates in all their environments, on the scenes of the newest one; of a control only if all are."""
     environments = _named(dict.fromkeys(env_of(task) for info in evaluations for task in info["per_task"]))
-    newest = max(evaluations, key=lambda info: (not control_of(info), info["time"]))
-    seeds = newest["per_task"][0]["metrics"]["seeds"]
+    seeds = max(evaluations, key=by_age)["per_task"][0]["metrics"]["seeds"]
     scenes = f"--episodes {len(seeds)} --seed {seeds[0]}"
     return f"```sh\nvideo2act eval {source} --env {' '.join(environments)} {scenes}\n```"
 

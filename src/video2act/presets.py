@@ -8,7 +8,6 @@ model use it in System 2, tapped after two thirds of its blocks, as in the paper
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import partial
 from math import ceil
 from typing import Protocol, runtime_checkable
@@ -29,6 +28,7 @@ from video2act.config import (
     System1Config,
     System2Config,
 )
+from video2act.config.nearby import meant
 
 
 @runtime_checkable
@@ -331,8 +331,7 @@ def make_preset(name: str, data: Demonstrations, cameras: tuple[str, ...] | None
         ValueError: an unknown name, or no camera to look through.
     """
     if name not in PRESETS:
-        close = get_close_matches(name, PRESETS, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+        hint = meant(name, PRESETS, form=repr)
         raise ValueError(f"unknown preset {name!r}; {hint}choose from {', '.join(PRESETS)}")
     spec = DataSpec.of(data, cameras)
     if not spec.cameras:

@@ -30,9 +30,8 @@ from video2act.config import (
 from video2act.evaluation.episodes import Evaluation
 from video2act.evaluation.findings import SuccessRate, percentiles
 from video2act.evaluation.report import evaluation_tables, heading
-from video2act.evaluation.sources import instructions_of
 from video2act.evaluation.suitability import check_fits, check_scenes, check_unseen, note_instruction
-from video2act.files.run_folder import SCENES_FILE
+from video2act.files.run_folder import SCENES_FILE, load_instructions
 from video2act.interfaces import EnvironmentSpec
 from video2act.policy import Video2Act
 from video2act.programs import evaluate as program
@@ -162,6 +161,9 @@ class FakeRun:
 
     def names(self) -> dict[str, tuple[str, ...]]:
         return {}
+
+    def instructions(self) -> tuple[str, ...]:
+        return load_instructions(self.path)
 
     def frame_sizes(self) -> dict[str, tuple[int, int]]:
         return {}
@@ -579,7 +581,7 @@ def test_an_instruction_that_training_never_had_is_noted(
         ([str(i) for i in range(1000)], ""),
     ):
         (tmp_path / "instructions.json").write_text(json.dumps(trained))
-        instructions = instructions_of(known.source)
+        instructions = known.source.instructions()
         note_instruction("say it", instructions)
         assert capsys.readouterr().out == note
     (tmp_path / "instructions.json").write_text('["a", "b"]')

@@ -149,7 +149,7 @@ def test_what_differs_from_elsewhere_is_told(tmp_path: Path):
         run(tmp_path / name, seeds=(0,))
     content = results(tmp_path / "there")
     other = {**content["scenes"], "bad": {"0": "1" * 10}}
-    # a played job leaves nothing that has a fingerprint
+    # jobs are only played here: their outputs have no fingerprint
     path = changed_file(tmp_path / "there", scenes=other, made_from={"data/demos": "a", "video_models/trained": ""})
     for record in (tmp_path / "here/out/jobs").iterdir():
         record.write_text(record.read_text().replace('"data/demos": ""', '"data/demos": "b"'))

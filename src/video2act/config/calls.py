@@ -5,8 +5,9 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from difflib import get_close_matches
 from typing import Any, ParamSpec, TypeVar
+
+from video2act.config.nearby import meant
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,7 +25,7 @@ def made(options: type[Made], call: str, given: dict[str, Any]) -> Made:
     """The options of a function. Raises TypeError: it has none of that name; the nearest are named."""
     known = [field.name for field in fields(options)]  # type: ignore[arg-type]
     for name in given.keys() - known:
-        raise TypeError(f"{call} has no option {name!r}; {_near(name, known)}it has {', '.join(known)}")
+        raise TypeError(f"{call} has no option {name!r}; {meant(name, known)}it has {', '.join(known)}")
     return options(**given)
 
 
@@ -43,7 +44,7 @@ def takes(training: type) -> Callable[[Callable[P, R]], Callable[P, R]]:
             if given is not None and not isinstance(given, training):
                 raise TypeError(f"{function.__name__} takes {where}(...), got a value of type {type(given).__name__}")
             for name in kwargs.keys() - known:
-                near = f"give {where}({name}=...); " if name in settings else _near(name, [*known, *settings])
+                near = f"give {where}({name}=...); " if name in settings else meant(name, [*known, *settings])
                 listed = f"{', '.join(known)}; fields of {where}(...) are {', '.join(settings)}"
                 raise TypeError(f"{function.__name__} has no argument {name!r}; {near}it has {listed}")
             return function(*args, **kwargs)
@@ -51,8 +52,3 @@ def takes(training: type) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return call
 
     return checked
-
-
-def _near(name: str, known: Sequence[str]) -> str:
-    close = get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]}? " if close else ""

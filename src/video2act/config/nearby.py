@@ -1,8 +1,15 @@
-"""Paths near one that is missing, for errors."""
+"""Names and paths near one that is missing, for errors."""
 
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
+
+
+def meant(name: str, choices: Iterable[str], *, n: int = 1, form: Callable[[str], str] = str) -> str:
+    """`did you mean a or b? `: the nearest of the choices, at most `n`; empty if none is near."""
+    close = get_close_matches(name, list(choices), n=n)
+    return f"did you mean {' or '.join(map(form, close))}? " if close else ""
 
 
 def nearby(path: Path | str) -> str:

@@ -10,13 +10,13 @@ import textwrap
 import types
 import typing
 from collections.abc import Mapping
-from difflib import get_close_matches
 from functools import cache
 from itertools import pairwise
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from video2act.config.checks import located
 from video2act.config.files import build
+from video2act.config.nearby import meant
 
 Config = TypeVar("Config")
 
@@ -135,6 +135,4 @@ def _plain(change: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unknown(name: str, below: dict[str, Any], where: str) -> str:
-    close = get_close_matches(name, below, n=3)
-    hint = f"did you mean {' or '.join(close)}? " if close else ""
-    return f"{where or 'the policy'} has no {name!r}; {hint}It has {', '.join(below)}"
+    return f"{where or 'the policy'} has no {name!r}; {meant(name, below, n=3)}It has {', '.join(below)}"

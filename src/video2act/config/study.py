@@ -4,11 +4,11 @@ import re
 from collections.abc import Collection
 from copy import deepcopy
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
 from video2act.config.checks import Bound, CheckedConfig, CountingInt, PoolName, Processes, Seed, check
+from video2act.config.nearby import meant
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_]*"
 
@@ -275,8 +275,7 @@ def known(what: str, name: str, choices: Collection[str]) -> None:
     """Raises ValueError for a name that is not among the choices, with the nearest ones."""
     if name in choices:
         return
-    close = get_close_matches(name, choices, n=2)
-    hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+    hint = meant(name, choices, n=2, form=repr)
     raise ValueError(f"there is no {what} {name!r}; {hint}there are {', '.join(choices) or 'none'}")
 
 

@@ -111,6 +111,9 @@ class ServedSource:
         """Unknown: choose a `seed` above them."""
         return []
 
+    def instructions(self) -> tuple[str, ...]:
+        return ()
+
     def frame_sizes(self) -> FrameSizes:
         return self._system.remote.contract.frame_sizes
 

@@ -61,6 +61,10 @@ class PolicySource(Protocol):
         """Seeds of this environment in the training data; empty if they are not recorded."""
         ...
 
+    def instructions(self) -> tuple[str, ...]:
+        """Those of the training data; empty if they are not recorded."""
+        ...
+
     def frame_sizes(self) -> FrameSizes:
         """Height and width of each camera's frames in the training data; empty if they are not recorded."""
         ...
@@ -91,6 +95,9 @@ class RunFolder:
     def training_seeds(self, env: str) -> list[int]:
         return load_training_seeds(self.path, env)
 
+    def instructions(self) -> tuple[str, ...]:
+        return load_instructions(self.path)
+
     def frame_sizes(self) -> FrameSizes:
         return load_frame_sizes(self.path)
 
@@ -118,17 +125,14 @@ class LoadedPolicy:
     def training_seeds(self, env: str) -> list[int]:
         return [] if self.policy.folder is None else load_training_seeds(self.policy.folder, env)
 
+    def instructions(self) -> tuple[str, ...]:
+        return () if self.policy.folder is None else load_instructions(self.policy.folder)
+
     def frame_sizes(self) -> FrameSizes:
         return {} if self.policy.folder is None else load_frame_sizes(self.policy.folder)
 
     def load(self, device: str) -> EvaluatedPolicy:
         return self.policy
-
-
-def instructions_of(source: PolicySource) -> tuple[str, ...]:
-    """The training instructions; none if they are not recorded, as by a served policy."""
-    folder = source.policy.folder if isinstance(source, LoadedPolicy) else source.path
-    return () if folder is None else load_instructions(folder)
 
 
 def rendered_size(recorded: FrameSizes, chosen: int | None) -> tuple[int, int] | None:

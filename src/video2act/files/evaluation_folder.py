@@ -94,10 +94,14 @@ def control_of(info: dict[str, Any]) -> str:
     return ", ".join(filter(None, [*words, f"told: {told}" if told else ""]))
 
 
+def by_age(info: dict[str, Any]) -> tuple[bool, str]:
+    """To find the newest of some evaluations, as the largest: a control only if there is no other."""
+    return not control_of(info), info["time"]
+
+
 def newest_evaluation(folders: Sequence[Path]) -> Path | None:
-    """The newest of some evaluations; a control only if there is no other."""
-    found = [(read_evaluation(folder), folder) for folder in folders]
-    return max(found, key=lambda each: (not control_of(each[0]), each[0]["time"]))[1] if found else None
+    """As `by_age`; None: there are none."""
+    return max(folders, key=lambda folder: by_age(read_evaluation(folder)), default=None)
 
 
 def run_of(folder: Path, info: dict[str, Any]) -> Path | None:

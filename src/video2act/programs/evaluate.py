@@ -38,7 +38,7 @@ from video2act.evaluation.findings import (
 from video2act.evaluation.kept import FinishedEpisode, KeptEpisodes
 from video2act.evaluation.report import evaluation_tables, heading
 from video2act.evaluation.results import STEPS_FILE
-from video2act.evaluation.sources import LoadedPolicy, PolicySource, RunFolder, instructions_of
+from video2act.evaluation.sources import LoadedPolicy, PolicySource, RunFolder
 from video2act.evaluation.suitability import check_runtime, check_scenes, make_fitting, note_instruction
 from video2act.evaluation.traces import write_traces
 from video2act.files.atomic import write_text
@@ -154,13 +154,14 @@ def run_evaluation(evaluation: Evaluation, on_episode: Callable[[bool], object] 
     if not envs:
         raise ValueError("environments must be at least 1, got 0")
     check_runtime(evaluation)
-    names, trained, instructions = evaluation.source.names(), instructions_of(evaluation.source), dict[str, None]()
+    names, told = evaluation.source.names(), list[str]()
     for env in envs:
         check_scenes(env, evaluation.seeds, training_seeds=evaluation.source.training_seeds(env))
         make = partial(evaluation.open_environment, env, config.all_cameras)
         with closing(make_fitting(config, make, names=names)) as fitting:
-            instructions[evaluation.options.instruction or fitting.spec.instruction] = None
-    for instruction in instructions:
+            told.append(evaluation.options.instruction or fitting.spec.instruction)
+    trained = evaluation.source.instructions()
+    for instruction in dict.fromkeys(told):
         note_instruction(instruction, trained)
     if out is None:
         return _summary(evaluation, run_episodes(evaluation, on_episode))

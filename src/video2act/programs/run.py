@@ -97,8 +97,7 @@ def run(options: RunOptions, *, keys: Keys | None = None, watch: tuple[Watcher, 
         note_instruction(options.instruction or environment.spec.instruction, load_instructions(options.run))
         trained = TrainingRecord(statistics["action"].names, config.relative_actions)
         spec = replace(environment.spec, relative_actions=trained.relative_actions_of(environment.spec))
-        is_continued = options.record is not None and (options.record / INFO_PATH).is_file()
-        writer = _open(options, spec, ending=ending) if is_continued else None
+        writer = _continued(options.record, spec, ending=ending)
         policy: Any = load_policy(options.run, options.engine, device=options.device)
         if options.rerun is not None:
             log = RerunLog(options.rerun, state_names=spec.state_names, action_names=spec.action_names)
@@ -112,7 +111,8 @@ def run(options: RunOptions, *, keys: Keys | None = None, watch: tuple[Watcher, 
                 **vars(options.runtime),
             )
         )
-        writer = writer or _open(options, spec, ending=ending)  # only now: what is refused leaves no new folder behind
+        if writer is None and options.record is not None:  # only now: what is refused leaves no new folder behind
+            writer = ending.enter_context(_begun(options.record, spec))
         if keys is None:
             keys = ending.enter_context(TerminalKeys())
         dashboard = ending.enter_context(Dashboard(spec, writer))
@@ -153,35 +153,31 @@ def _episodes(live: Live, options: RunOptions, *, environment: Environment, writ
     return done
 
 
-def _open(options: RunOptions, spec: EnvironmentSpec, *, ending: ExitStack) -> DatasetWriter | None:
-    """The dataset that is recorded into, new or continued."""
-    if options.record is None:
+def _continued(record: Path | None, spec: EnvironmentSpec, *, ending: ExitStack) -> DatasetWriter | None:
+    """The dataset that is recorded into, if it is there already."""
+    if record is None or not (record / INFO_PATH).is_file():
         return None
-    if (options.record / INFO_PATH).is_file():
-        writer = DatasetWriter.resume(options.record)
-        ending.enter_context(writer)
-        if INTERVENTION not in writer.info.extra:
-            raise ValueError(
-                f"{options.record} has no column {INTERVENTION!r}; record into a new folder and train on both"
-            )
-        if changed := differences(_form_of(writer), _form_of(spec), words=("there", "here")):
-            raise ValueError(
-                f"{options.record} was recorded otherwise ({'; '.join(changed)}); record into a new folder"
-            )
-        return writer
-    return ending.enter_context(
-        DatasetWriter.create(
-            options.record,
-            fps=spec.fps,
-            robot=spec.robot,
-            cameras=spec.cameras,
-            image_size=spec.frame_sizes,
-            state_names=spec.state_names,
-            action_names=spec.action_names,
-            relative_actions=spec.relative_actions,
-            origin={"environment": spec.name, "orientation": spec.orientation},
-            extra={INTERVENTION: Feature("bool", (1,), None)},
-        )
+    writer = ending.enter_context(DatasetWriter.resume(record))
+    if INTERVENTION not in writer.info.extra:
+        raise ValueError(f"{record} has no column {INTERVENTION!r}; record into a new folder and train on both")
+    if changed := differences(_form_of(writer), _form_of(spec), words=("there", "here")):
+        raise ValueError(f"{record} was recorded otherwise ({'; '.join(changed)}); record into a new folder")
+    return writer
+
+
+def _begun(record: Path, spec: EnvironmentSpec) -> DatasetWriter:
+    """A new dataset to record into."""
+    return DatasetWriter.create(
+        record,
+        fps=spec.fps,
+        robot=spec.robot,
+        cameras=spec.cameras,
+        image_size=spec.frame_sizes,
+        state_names=spec.state_names,
+        action_names=spec.action_names,
+        relative_actions=spec.relative_actions,
+        origin={"environment": spec.name, "orientation": spec.orientation},
+        extra={INTERVENTION: Feature("bool", (1,), None)},
     )
 
 

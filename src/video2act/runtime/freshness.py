@@ -134,7 +134,7 @@ class Freshness:
 
 
 def _age_s(condition: VideoCondition, observation: Observation) -> float:
-    """Of the oldest of the streams' newest frames. System 1's staleness is without the lag, in training too."""
+    """How old the frames are that System 2 looked at. System 1 gets the age without the lag, as in training."""
     return observation.time - condition.observed_at + condition.lag_s
 
 

@@ -170,7 +170,7 @@ def joined(here: Results, elsewhere: Sequence[Elsewhere]) -> Results:
     return {arm: dict(sorted(seeds.items())) for arm, seeds in found.items() if seeds}
 
 
-def notes(elsewhere: Sequence[Elsewhere], here: Results, *, made_from: dict[str, str]) -> Iterator[str]:
+def elsewhere_notes(elsewhere: Sequence[Elsewhere], here: Results, *, made_from: dict[str, str]) -> Iterator[str]:
     """What comes from elsewhere, and what it was made from that is another here.
 
     Args:

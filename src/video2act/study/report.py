@@ -21,8 +21,7 @@ from video2act.evaluation.comparison import (
     untested_pairs,
 )
 from video2act.files.atomic import write_text
-from video2act.study.elsewhere import Elsewhere, commands, joined, named_first
-from video2act.study.elsewhere import notes as elsewhere_notes
+from video2act.study.elsewhere import Elsewhere, commands, elsewhere_notes, joined, named_first
 from video2act.study.jobs import StudyJob, StudyPlan
 from video2act.study.named import Named, named_with
 from video2act.study.plots import draw

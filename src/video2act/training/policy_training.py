@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -58,9 +59,9 @@ def train_policy(
     torch.manual_seed(training.seed)
     weight = training.video_loss_weight
     policy = build_policy(config, learned.stats, video_model=video_model, whole=weight > 0)
+    identity: dict[str, Any] = {"policy": policy_identity(policy), "data": data.fingerprint}
     # also where there are none: a training that began with weights is not resumed without them
-    begun = (_init_identity(init, out), list(init_parts)) if init else (None, None)
-    identity = {"policy": policy_identity(policy), "data": data.fingerprint, "init": begun[0], "init_parts": begun[1]}
+    identity |= {"init": _init_identity(init, out) if init else None, "init_parts": list(init_parts) if init else None}
     if weight:
         identity["video_data"] = of_datasets(video_data)
     if init and not (resume and checkpoints_in(out / CHECKPOINTS)):  # a resumed training goes on from its own weights
